@@ -1,0 +1,129 @@
+"""Questions to the cohort sheet (``results/cohort/cohort.tsv``): who is in, in which role, with which series."""
+
+import csv
+import re
+from functools import cache
+from pathlib import Path
+
+from mrsynth.cohort import role
+from mrsynth.errors import StudyError
+
+STACK = re.compile(r"(.+)_stack-(\d+)")
+
+
+def read_cohort(path: str | Path) -> list[dict]:
+    """Rows of the cohort sheet as dicts of text; read once per change."""
+    status = Path(path).stat()
+    return _read_cohort(str(path), status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _read_cohort(path: str, *_stamp) -> list[dict]:
+    with open(path, newline="") as handle:
+        return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def is_pair(row: dict) -> bool:
+    """Whether a row is an included pair of source and target."""
+    return row["status"] == "included" and row["pool"] == "paired"
+
+
+def paired(rows: list[dict], task: str) -> list[str]:
+    """Pseudonyms of a task's included pairs, sorted."""
+    return sorted(row["subject"] for row in rows if row["task"] == task and is_pair(row))
+
+
+def members(rows: list[dict], task: str, wanted: str, fold: int, cohort: dict) -> list[str]:
+    """Pseudonyms of a task's pairs that play the role ``wanted`` in a fold, sorted."""
+    rule = {key: cohort[key] for key in ("folds", "test", "validation")}
+    return sorted(
+        row["subject"]
+        for row in rows
+        if row["task"] == task
+        and is_pair(row)
+        and role(float(row["unit"]), row["split"], fold, **rule) == wanted
+    )
+
+
+def find_row(rows: list[dict], task: str, subject: str) -> dict:
+    """The row of an included pair.
+
+    Raises:
+        StudyError: If the task has no such pair.
+    """
+    for row in rows:
+        if row["task"] == task and row["subject"] == subject and is_pair(row):
+            return row
+    raise StudyError(
+        f"subject '{subject}' is no included pair of task '{task}'; "
+        "results/cohort/cohort.tsv lists all, with the reasons of those left out"
+    )
+
+
+def stack_names(image: str, stacks: int) -> list[str]:
+    """Names of an image's stacks: the image's own name where there is one stack only."""
+    return [image] if stacks == 1 else [f"{image}_stack-{n}" for n in range(1, stacks + 1)]
+
+
+def stack_number(name: str) -> int:
+    """The stack's number within its series, from 1."""
+    match = STACK.fullmatch(name)
+    return int(match[2]) if match else 1
+
+
+def series_of(rows: list[dict], subject: str, name: str) -> str:
+    """The series from which an image of a subject is converted.
+
+    Raises:
+        StudyError: If no task uses it, or two tasks chose different series for one image name.
+    """
+    match = STACK.fullmatch(name)
+    image = match[1] if match else name
+    found = {
+        row[f"{side}_series"]
+        for row in rows
+        if row["subject"] == subject and is_pair(row)
+        for side in ("source", "target")
+        if row[side] == image
+    }
+    if len(found) > 1:
+        raise StudyError(
+            f"tasks use different series of subject '{subject}' for image '{image}' "
+            f"({', '.join(sorted(found))}); fix one in config/cohort.tsv"
+        )
+    if not found:
+        raise StudyError(f"no task uses image '{image}' of subject '{subject}'")
+    return found.pop()
+
+
+def landmark_image(rows: list[dict], subject: str, image: str) -> str:
+    """Name of the converted volume of ``image`` on which a subject's landmarks are looked for.
+
+    Raises:
+        StudyError: If no task of the subject uses that image.
+    """
+    for row in rows:
+        for side in ("source", "target"):
+            if row["subject"] == subject and is_pair(row) and row[side] == image:
+                return stack_names(image, int(row[f"{side}_stacks"]))[0]
+    raise StudyError(
+        f"config key 'locate.image' = '{image}': no task uses it as source or target; "
+        "name the image that holds the native CT"
+    )
+
+
+def flow(rows: list[dict], task: str) -> list[dict]:
+    """A task's rows of the inclusion flow: status, code, number of subjects."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        if row["task"] == task:
+            key = (row["status"], row["pool"], row["code"])
+            counts[key] = counts.get(key, 0) + 1
+    names = ("status", "pool", "code")
+    return [dict(zip(names, key, strict=True), subjects=n) for key, n in sorted(counts.items())]
+
+
+def excluded(rows: list[dict]) -> list[dict]:
+    """Subjects that the cohort left out of a task, with the reason."""
+    keys = ("task", "subject", "code", "message")
+    return [{key: row[key] for key in keys} for row in rows if not is_pair(row)]

@@ -1,0 +1,199 @@
+"""The moving image on the fixed image's slices, and the masks that belong to them.
+
+A 4 mm MR slice shows the average of 4 mm of tissue. The CT that is laid on it is therefore averaged over the
+same thickness, not read at the slice's centre plane. A transform maps fixed points to moving points (LPS mm).
+"""
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+from skimage import measure
+from skimage.filters import threshold_otsu
+
+from mrsynth.errors import StudyError
+from mrsynth.resample import antialias_sigma, blur
+from mrsynth.volume import to_array
+
+CT_BODY_HU = -300.0
+"""Skin lies between air (−1000 HU) and fat (−100 HU); tables are mostly foam below this value."""
+
+MR_BODY_SHARE = 0.4
+"""MR body threshold as a share of Otsu's: Otsu parts bright from dark tissue, muscle on T2 included."""
+
+CT_AIR_HU = -500.0
+"""A volume that reaches below this holds HU: signal has no such negative values."""
+
+FIELD_TOLERANCE = 0.5
+"""Half a voxel around the outermost voxel centres still belongs to the field (voxels have a width)."""
+
+
+def warp(
+    moving: sitk.Image,
+    fixed: sitk.Image,
+    transform: sitk.Transform,
+    *,
+    thickness_mm: float | None = None,
+    samples: int = 5,
+    pad: float = -1024.0,
+) -> sitk.Image:
+    """Reformat the moving image on each slice of the fixed one, averaged over the slice's thickness.
+
+    Args:
+        moving: Volume to be reformatted.
+        fixed: Gives the grid; its third axis is the slices' normal.
+        transform: Fixed points to moving points, LPS mm.
+        thickness_mm: Slice thickness of the fixed image; None takes its slice spacing.
+        samples: How many planes across the thickness are averaged (1: a point sample).
+        pad: Value outside the moving image's field.
+
+    Returns:
+        Volume on the fixed grid, 32-bit float. Planes that leave the field don't enter a voxel's average, so
+        that the padding never bleeds into it.
+    """
+    if samples < 1 or (thickness_mm is not None and not thickness_mm > 0):
+        raise StudyError(
+            f"warp: samples is {samples}, thickness_mm {thickness_mm}; both must be positive."
+        )
+    if not fixed.GetSize()[0]:
+        return sitk.Image(fixed)
+    source = _antialiased(moving, fixed, transform)
+    offsets = _offsets(fixed, thickness_mm, samples)
+    total = np.zeros(fixed.GetSize()[::-1], np.float32)
+    count = np.zeros_like(total)
+    outside = float(np.finfo(np.float32).min)
+    for offset in offsets:
+        plane = to_array(_on_grid(source, fixed, transform, offset, sitk.sitkLinear, outside))
+        # Linear interpolation never mixes in the default value, so comparison is exact.
+        inside = plane != np.float32(outside)
+        total[inside] += plane[inside]
+        count += inside
+    total = np.where(count > 0, total / np.maximum(count, 1), np.float32(pad))
+    return _like(total.astype(np.float32), fixed)
+
+
+def valid(moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> sitk.Image:
+    """1 where the fixed voxel's centre lies in the moving image's field, else 0 (uint8)."""
+    size = np.array(moving.GetSize())
+    corner = np.array([moving.TransformIndexToPhysicalPoint([0, 0, 0])])
+    steps = np.array(moving.GetDirection()).reshape(3, 3) * np.array(moving.GetSpacing())
+    index = np.stack(np.meshgrid(*[np.arange(n) for n in fixed.GetSize()], indexing="ij"), -1)
+    to_world = np.array(fixed.GetDirection()).reshape(3, 3) * np.array(fixed.GetSpacing())
+    matrix = linear_matrix(transform)
+    if matrix is None:
+        ones = sitk.Image(moving.GetSize(), sitk.sitkUInt8) + 1
+        ones.CopyInformation(moving)
+        return _on_grid(ones, fixed, transform, 0.0, sitk.sitkNearestNeighbor, 0)
+    inverse = np.linalg.inv(steps)
+    linear = inverse @ matrix[:3, :3] @ to_world
+    shift = inverse @ (matrix[:3, :3] @ np.array(fixed.GetOrigin()) + matrix[:3, 3] - corner[0])
+    inside = np.ones(fixed.GetSize(), bool)
+    for axis in range(3):
+        place = index @ linear[axis] + shift[axis]
+        inside &= (place >= -FIELD_TOLERANCE) & (place <= size[axis] - 1 + FIELD_TOLERANCE)
+    return _like(inside.transpose(2, 1, 0).astype(np.uint8), fixed)
+
+
+def linear_matrix(transform: sitk.Transform) -> np.ndarray | None:
+    """The 4×4 matrix of a linear transform, found by its action on points; None for another kind."""
+    if not transform.IsLinear():
+        return None
+    matrix = np.eye(4)
+    matrix[:3, 3] = transform.TransformPoint((0.0, 0.0, 0.0))
+    for axis, point in enumerate(np.eye(3)):
+        matrix[:3, axis] = np.array(transform.TransformPoint(point.tolist())) - matrix[:3, 3]
+    return matrix
+
+
+def transform_of(matrix: np.ndarray) -> sitk.AffineTransform:
+    """A SimpleITK transform from a 4×4 matrix (fixed→moving, LPS mm)."""
+    matrix = np.asarray(matrix, float)
+    result = sitk.AffineTransform(3)
+    result.SetMatrix(matrix[:3, :3].ravel().tolist())
+    result.SetTranslation(matrix[:3, 3].tolist())
+    return result
+
+
+def is_ct(image: sitk.Image) -> bool:
+    """Whether the values look like Hounsfield units (they reach far below zero)."""
+    return bool(sitk.GetArrayViewFromImage(image).min() < CT_AIR_HU)
+
+
+def body(image: sitk.Image, *, threshold: float | None = None) -> sitk.Image:
+    """Mask of the patient: the largest component above a threshold, holes filled slice by slice.
+
+    Args:
+        image: CT in HU or MR signal.
+        threshold: Value above which a voxel may be body; None takes −300 HU for CT and a share of Otsu's
+            threshold for MR.
+
+    Returns:
+        uint8 mask on the same grid. All zero if nothing exceeds the threshold.
+    """
+    array = to_array(image)
+    if threshold is None:
+        threshold = CT_BODY_HU if is_ct(image) else MR_BODY_SHARE * _otsu(array)
+    return _like(body_array(array > threshold).astype(np.uint8), image)
+
+
+def body_array(above: np.ndarray) -> np.ndarray:
+    """Largest component of a (z, y, x) mask, after parting thin bridges, holes filled per slice."""
+    cross = ndimage.generate_binary_structure(3, 1)
+    cross[0] = cross[2] = False
+    # In-plane opening parts the table from the back; slices of thick stacks must stay connected.
+    opened = ndimage.binary_opening(above, cross, iterations=1)
+    labels = measure.label(opened if opened.any() else above, connectivity=1)
+    if labels.max() == 0:
+        return np.zeros_like(above)
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    largest = ndimage.binary_dilation(labels == sizes.argmax(), cross) & above
+    return np.stack([ndimage.binary_fill_holes(plane) for plane in largest])
+
+
+def _otsu(array: np.ndarray) -> float:
+    finite = array[np.isfinite(array)]
+    if finite.size == 0 or finite.min() == finite.max():
+        return float("inf")
+    # Vessels and coils' hot spots would pull the threshold up.
+    return float(threshold_otsu(np.minimum(finite, np.percentile(finite, 99.0))))
+
+
+def _offsets(fixed: sitk.Image, thickness_mm: float | None, samples: int) -> np.ndarray:
+    """Positions of the averaged planes along the slice normal, mm: midpoints of equal sub-slices."""
+    thickness = fixed.GetSpacing()[2] if thickness_mm is None else thickness_mm
+    return thickness * ((np.arange(samples) + 0.5) / samples - 0.5)
+
+
+def _antialiased(moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> sitk.Image:
+    """The moving image, blurred for the fixed in-plane pixel where that is coarser.
+
+    A moving axis is blurred for as much as it lies in the fixed plane; along the fixed normal the average
+    over the thickness does the blurring.
+    """
+    matrix = linear_matrix(transform)
+    if matrix is None:
+        matrix = np.eye(4)
+    in_plane = matrix[:3, :3] @ np.array(fixed.GetDirection()).reshape(3, 3)[:, :2]
+    share = (np.array(moving.GetDirection()).reshape(3, 3).T @ in_plane) ** 2
+    spacing = np.array(moving.GetSpacing())
+    pixel = np.array(fixed.GetSpacing()[:2])
+    variance = np.stack([antialias_sigma(spacing, np.full(3, size)) ** 2 for size in pixel], axis=1)
+    return blur(moving, np.sqrt((share * variance).sum(axis=1)))
+
+
+def _on_grid(image, fixed, transform, offset, interpolator, default) -> sitk.Image:
+    """Resample on the fixed grid, moved by ``offset`` mm along its slice normal."""
+    normal = np.array(fixed.GetDirection()).reshape(3, 3)[:, 2]
+    grid = sitk.ResampleImageFilter()
+    grid.SetReferenceImage(fixed)
+    grid.SetOutputOrigin((np.array(fixed.GetOrigin()) + offset * normal).tolist())
+    grid.SetTransform(transform)
+    grid.SetInterpolator(interpolator)
+    grid.SetDefaultPixelValue(default)
+    return grid.Execute(image)
+
+
+def _like(array: np.ndarray, image: sitk.Image) -> sitk.Image:
+    result = sitk.GetImageFromArray(array)
+    result.CopyInformation(image)
+    return result

@@ -1,0 +1,108 @@
+"""Load and check the study, say what each wildcard may be, hand every rule its two params.
+
+Inputs: the config, workflow/schemas/, results/cohort/cohort.tsv once it exists
+Outputs: STUDY and the functions below, for the other rule files
+Steps: load, validate, constrain wildcards, nothing else; the logic is in mrsynth.study and mrsynth.provenance
+"""
+
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+from mrsynth import provenance, sheet, study
+from mrsynth.errors import StudyError
+
+ROOT = Path(workflow.basedir)
+COHORT = Path("results/cohort/cohort.tsv")
+SUMMARY = Path("results/conclude/summary.md")
+ROLES = ("train", "validation", "test")
+TABLES = ("cases", "methods", "differences", "verdicts", "flow")
+FIGURES = ("panel", "curves", "errors")
+
+try:
+    STUDY = study.load(config, study.load_schemas(ROOT / "workflow/schemas"))
+    study.check_targets(workflow.dag_settings.targets, STUDY)
+except StudyError as error:
+    raise WorkflowError(str(error)) from None
+
+
+wildcard_constraints:
+    phantom=r"\d+",
+    subject=r"[A-Z2-7]{8}",
+    image="(" + "|".join(STUDY.config["images"]) + r")(_stack-\d+)?",
+    task="|".join(STUDY.tasks),
+    model="|".join(sorted({m for models in STUDY.models.values() for m in models})),
+    fold="|".join(map(str, range(STUDY.config["cohort"]["folds"]))),
+    role="|".join(ROLES),
+    table="|".join(TABLES),
+    figure="|".join(FIGURES),
+
+
+def settings(stage):
+    """The merged config block of a stage, as a function of wildcards: the param `cfg`."""
+
+    def block(w):
+        model = getattr(w, "model", "") if stage == "train" else ""
+        return STUDY.block(stage, getattr(w, "task", ""), model)
+
+    return block
+
+
+def code(stage, modules=()):
+    """Fingerprint of an adapter and of what it imports: the param `code`."""
+    return provenance.fingerprint(ROOT / f"workflow/scripts/{stage}.py", tuple(modules))
+
+
+def cohort_rows():
+    """Rows of the cohort sheet; on a new study the checkpoint makes it first."""
+    if not COHORT.exists():
+        checkpoints.cohort.get()
+    return sheet.read_cohort(COHORT)
+
+
+def row_of(task, subject):
+    """The included row of one subject in one task."""
+    return sheet.find_row(cohort_rows(), task, subject)
+
+
+def paired(task):
+    """Pseudonyms of a task's included pairs."""
+    return sheet.paired(cohort_rows(), task)
+
+
+def members(w):
+    """Pseudonyms of the pairs that play a role in a fold of a task."""
+    return sheet.members(cohort_rows(), w.task, w.role, int(w.fold), STUDY.config["cohort"])
+
+
+def trainees(w):
+    """Pseudonyms of a fold's training subjects."""
+    return sheet.members(cohort_rows(), w.task, "train", int(w.fold), STUDY.config["cohort"])
+
+
+def per_model(pattern):
+    """A path pattern expanded over models and folds of every task."""
+    folds = range(STUDY.config["cohort"]["folds"])
+    return [
+        pattern.format(task=task, model=model, fold=fold)
+        for task in STUDY.tasks
+        for model in STUDY.models[task]
+        for fold in folds
+    ]
+
+
+def tell(message):
+    """Say something at the start, once, not in every job's own parsing."""
+    if not workflow.remote_exec:
+        logger.info(f"mrsynth: {message}")
+
+
+for drift in study.drifts(STUDY, Path("results"), provenance.versions()):
+    tell(drift)
+
+
+def tell_summary():
+    """Print the closing summary."""
+    if SUMMARY.exists() and not workflow.remote_exec:
+        logger.info("\n" + SUMMARY.read_text())

@@ -1,0 +1,115 @@
+"""From raw DICOM to volumes.
+
+Inputs: the DICOM trees of `dicom`, config/cohort.tsv (the user's sheet, optional)
+Outputs: results/index/, results/cohort/, results/convert/
+Steps: phantom (the demo's input), index, cohort, convert
+"""
+
+
+def phantom_folders():
+    """The demo's DICOM folders, where the study makes its own input."""
+    numbers = range(1, STUDY.block("phantom")["subjects"] + 1) if "phantom" in config else []
+    return [f"results/phantom/dicom/{number}" for number in numbers]
+
+
+def existing(path):
+    """The path as a list, empty where the user has no such file."""
+    return [path] if Path(path).exists() else []
+
+
+def index_settings(w):
+    """Settings of `index` with the trees to read."""
+    return STUDY.block("index") | STUDY.identity()
+
+
+def cohort_settings(w):
+    """Settings of `cohort` with the images and tasks that it serves."""
+    pairs = {name: STUDY.pair(name) for name in STUDY.tasks}
+    return STUDY.block("cohort") | STUDY.identity() | {
+        "images": STUDY.config["images"],
+        "tasks": pairs,
+    }
+
+
+def convert_settings(w):
+    """Settings of `convert` with the stack's number within its series."""
+    return STUDY.block("convert") | {"stack": sheet.stack_number(w.image)}
+
+
+def series_files(w):
+    """The private list of a series' files: changes only when the files that matter change."""
+    series = sheet.series_of(cohort_rows(), w.subject, w.image)
+    return f"{STUDY.config['private']}/index/{series}.tsv"
+
+
+rule phantom:
+    """Make the raw DICOM of one subject of a digital lumbar-spine cohort, with its truth beside it."""
+    output:
+        dicom=directory("results/phantom/dicom/{phantom}"),
+        truth=directory("results/phantom/truth/{phantom}"),
+    params:
+        cfg=settings("phantom"),
+        code=code("phantom"),
+    log:
+        "logs/phantom/{phantom}.log",
+    benchmark:
+        "results/benchmarks/phantom/{phantom}.tsv"
+    resources:
+        mem_mb=3000,
+    script:
+        "../scripts/phantom.py"
+
+
+rule index:
+    """List every series and account for every file, from headers alone; identities stay in private/."""
+    input:
+        phantoms=phantom_folders(),
+    output:
+        series="results/index/series.tsv",
+        files="results/index/files.tsv",
+        tree="results/index/tree.json",
+    params:
+        cfg=lambda w: index_settings(w),
+        code=code("index"),
+    log:
+        "logs/index/index.log",
+    benchmark:
+        "results/benchmarks/index/index.tsv"
+    threads: 8
+    script:
+        "../scripts/index.py"
+
+
+checkpoint cohort:
+    """Choose series, pair source and target, exclude with a reason, give every subject its place in [0, 1)."""
+    input:
+        series="results/index/series.tsv",
+        sheet=existing("config/cohort.tsv"),
+    output:
+        cohort="results/cohort/cohort.tsv",
+        flow="results/cohort/flow.tsv",
+        demographics="results/cohort/demographics.tsv",
+        settings="results/cohort/settings.json",
+    params:
+        cfg=lambda w: cohort_settings(w),
+        code=code("cohort"),
+    log:
+        "logs/cohort/cohort.log",
+    script:
+        "../scripts/cohort.py"
+
+
+rule convert:
+    """Turn one stack of one series into a volume in true HU or signal, LPS mm, checked slice by slice."""
+    input:
+        files=lambda w: series_files(w),
+    output:
+        image="results/convert/sub-{subject}_{image}.nii.gz",
+        record="results/convert/sub-{subject}_{image}.json",
+    params:
+        cfg=lambda w: convert_settings(w),
+        code=code("convert"),
+    log:
+        "logs/convert/sub-{subject}_{image}.log",
+    script:
+        "../scripts/convert.py"

@@ -1,0 +1,64 @@
+"""From packs to synthetic images.
+
+Inputs: results/pack/ (train and validation for training, test for synthesis)
+Outputs: results/train/, results/synthesize/
+Steps: train (rolling state.pt beside the outputs is not an output: a failed job resumes from it), synthesize
+"""
+
+
+def every_model():
+    """Weights of every task, model and fold."""
+    return per_model("results/train/{task}/{model}/fold-{fold}/weights.safetensors")
+
+
+def train_code(w):
+    """Fingerprint of `train` with the model's own objective, so that editing one spares the others."""
+    objective = STUDY.block("train", w.task, w.model)["objective"]
+    return code("train", [f"mrsynth.models.{objective}"])
+
+
+rule train:
+    """Train one model on the training role of one fold; the validation role is watched, the test never opened."""
+    input:
+        train="results/pack/{task}/fold-{fold}/train.npz",
+        validation="results/pack/{task}/fold-{fold}/validation.npz",
+    output:
+        weights="results/train/{task}/{model}/fold-{fold}/weights.safetensors",
+        history="results/train/{task}/{model}/fold-{fold}/history.jsonl",
+        options="results/train/{task}/{model}/fold-{fold}/options.json",
+    params:
+        cfg=settings("train"),
+        code=lambda w: train_code(w),
+    log:
+        "logs/train/{task}/{model}/fold-{fold}.log",
+    benchmark:
+        "results/benchmarks/train/{task}/{model}/fold-{fold}.tsv"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+    script:
+        "../scripts/train.py"
+
+
+rule synthesize:
+    """Synthesise the test role's images with the trained generator."""
+    input:
+        weights="results/train/{task}/{model}/fold-{fold}/weights.safetensors",
+        options="results/train/{task}/{model}/fold-{fold}/options.json",
+        pack="results/pack/{task}/fold-{fold}/test.npz",
+    output:
+        synthetic="results/synthesize/{task}/{model}/fold-{fold}.npz",
+    params:
+        cfg=settings("synthesize"),
+        code=code("synthesize"),
+    log:
+        "logs/synthesize/{task}/{model}/fold-{fold}.log",
+    benchmark:
+        "results/benchmarks/synthesize/{task}/{model}/fold-{fold}.tsv"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=8000,
+    script:
+        "../scripts/synthesize.py"

@@ -1,0 +1,79 @@
+"""From aligned volumes to the slices that are compared.
+
+Inputs: results/warp/, results/locate/, results/register/
+Outputs: results/window/, results/pick/, results/crop/
+Steps: window (grey levels), pick (which slice for which disc), crop (body-sized, no interpolation)
+"""
+
+
+def window_settings(w):
+    """Settings of `window` with the modality of either side."""
+    task, images = STUDY.task(w.task), STUDY.config["images"]
+    block = STUDY.block("window", w.task)
+    for side in ("source", "target"):
+        block[side]["kind"] = images[task[side]]["modality"].lower()
+    return block
+
+
+def pick_settings(w):
+    """Settings of `pick` with the frame in which the landmarks are given."""
+    task, image = STUDY.task(w.task), STUDY.block("locate")["image"]
+    frame = "fixed" if task[task["fixed"]] == image else "moving"
+    return STUDY.block("pick", w.task) | {"landmarks_frame": frame}
+
+
+rule window:
+    """Map HU by a window and MR signal by one robust range per volume to 256 grey levels."""
+    input:
+        stacks="results/warp/{task}/sub-{subject}",
+        record_in="results/warp/{task}/sub-{subject}.json",
+    output:
+        stacks=directory("results/window/{task}/sub-{subject}"),
+        record="results/window/{task}/sub-{subject}.json",
+    params:
+        cfg=lambda w: window_settings(w),
+        code=code("window"),
+    log:
+        "logs/window/{task}/sub-{subject}.log",
+    script:
+        "../scripts/window.py"
+
+
+rule pick:
+    """Choose for each disc the slice nearest its mid-plane; the others stay listed with the reason."""
+    input:
+        stacks="results/warp/{task}/sub-{subject}",
+        record_in="results/warp/{task}/sub-{subject}.json",
+        landmarks=landmarks,
+        registration=lambda w: registration(w),
+    output:
+        table="results/pick/{task}/sub-{subject}.tsv",
+        record="results/pick/{task}/sub-{subject}.json",
+    params:
+        cfg=lambda w: pick_settings(w),
+        code=code("pick"),
+    log:
+        "logs/pick/{task}/sub-{subject}.log",
+    script:
+        "../scripts/pick.py"
+
+
+rule crop:
+    """Cut body-sized crops around the thecal sac by whole pixels, one file per subject, keyed by disc."""
+    input:
+        stacks="results/window/{task}/sub-{subject}",
+        record_in="results/window/{task}/sub-{subject}.json",
+        picks="results/pick/{task}/sub-{subject}.tsv",
+        picks_record="results/pick/{task}/sub-{subject}.json",
+        registration=lambda w: registration(w),
+    output:
+        crops="results/crop/{task}/sub-{subject}.npz",
+        record="results/crop/{task}/sub-{subject}.json",
+        figure="results/crop/{task}/sub-{subject}.png",
+    params:
+        cfg=settings("crop"),
+        code=code("crop"),
+    log:
+        "logs/crop/{task}/sub-{subject}.log",
+    script:
+        "../scripts/crop.py"
