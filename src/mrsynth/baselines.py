@@ -1,9 +1,10 @@
 """What a model has to beat: four predictions that need no network.
 
 `identity` shows the source as it is; `histogram` gives each source the training targets' histogram;
-`mean_target` ignores the source; `lookup` knows the best grey level for each source grey level, and nothing of
-anatomy. Whatever is fitted is fitted on the training pack alone. Packs are dicts of arrays as `pack` writes
-them: ``source``, ``target`` [n, h, w] in 0–255, ``body``, ``valid`` [n, h, w].
+`mean_target` ignores the source; `lookup` knows the best grey level for each source grey level,
+and nothing of anatomy. Whatever is fitted is fitted on the training pack alone. Packs are dicts of
+arrays as `pack` writes them: ``source``, ``target`` [n, h, w] in 0–255, ``body``, ``valid`` [n, h,
+w].
 """
 
 from collections.abc import Callable
@@ -14,8 +15,8 @@ LEVELS = 256
 """Grey levels of a source, and with that the rows of the look-up."""
 
 BIN = 0.25
-"""Bin width of the target's histograms in grey levels: a median is then off by at most half of this,
-far below any difference that matters, at a memory that does not grow with the cohort."""
+"""Bin width of the target's histograms in grey levels: a median is then off by at most half of
+this, far below any difference that matters, at a memory that does not grow with the cohort."""
 
 PROBABILITIES = np.linspace(0.0, 1.0, 1025)
 """Where the training targets' distribution is tabulated: about four quantiles per grey level."""
@@ -65,8 +66,8 @@ def identity(pack: dict) -> np.ndarray:
 def fit_histogram(train: dict) -> Baseline:
     """Give each source image the distribution of all training targets.
 
-    Tied grey levels, such as the air's, get the middle of their ranks. Pixels outside ``valid`` don't count
-    in a distribution but are mapped like the others.
+    Tied grey levels, such as the air's, get the middle of their ranks. Pixels outside ``valid``
+    don't count in a distribution but are mapped like the others.
     """
     targets = np.concatenate(
         [image[_valid(train, n)] for n, image in enumerate(train["target"])] or [np.empty(0)]
@@ -88,7 +89,7 @@ def fit_histogram(train: dict) -> Baseline:
 
 
 def fit_mean_target(train: dict) -> Baseline:
-    """The mean of the training targets, pixel by pixel over the images in which the pixel is valid."""
+    """The mean of the training targets, each pixel over the images in which it is valid."""
     target = np.asarray(train["target"], np.float64)
     valid = np.asarray(train["valid"]) != 0
     count = valid.sum(0)
@@ -107,8 +108,8 @@ def fit_mean_target(train: dict) -> Baseline:
 def fit_lookup(train: dict, statistic: str = "median", min_pixels: int = 400) -> Baseline:
     """The target's median (or mean) for each source grey level, over the training pixels.
 
-    One table inside the body; outside it a second one, without which air around the patient would be
-    painted like gas in the bowel.
+    One table inside the body; outside it a second one, without which air around the patient would
+    be painted like gas in the bowel.
     """
     inside = np.zeros((LEVELS, round(255 / BIN) + 1))
     outside = np.zeros_like(inside)
@@ -137,8 +138,8 @@ def fit_lookup(train: dict, statistic: str = "median", min_pixels: int = 400) ->
 def table(joint: np.ndarray, statistic: str, min_pixels: int) -> np.ndarray:
     """Conditional median or mean [256] from a joint histogram [source level, target bin].
 
-    A level with too few pixels borrows from its neighbours: the window around it grows evenly until it holds
-    ``min_pixels`` (or everything).
+    A level with too few pixels borrows from its neighbours: the window around it grows evenly
+    until it holds ``min_pixels`` (or everything).
     """
     total = np.vstack([np.zeros(joint.shape[1]), np.cumsum(joint, 0)])
     centres = np.arange(joint.shape[1]) * BIN

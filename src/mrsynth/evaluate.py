@@ -1,7 +1,8 @@
 """Compare synthetic with real images: one long table of every slice, method, region and metric.
 
-Slices are matched by subject and key, never by position. The baselines of :mod:`mrsynth.baselines` are fitted on
-the training pack and go into the same table. Nothing is averaged here; :mod:`mrsynth.summarize` does that.
+Slices are matched by subject and key, never by position. The baselines of :mod:`mrsynth.baselines`
+are fitted on the training pack and go into the same table. Nothing is averaged here;
+:mod:`mrsynth.summarize` does that.
 """
 
 from pathlib import Path
@@ -28,7 +29,8 @@ COLUMNS = [
 ]
 
 REGIONS = ("image", "valid", "body")
-"""All pixels as in the papers; without letterbox and pixels beyond the source's field; inside the body."""
+"""All pixels as in the papers; without letterbox and pixels beyond the source's field; inside the
+body."""
 
 
 def evaluate(
@@ -47,7 +49,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Measure a model's and the baselines' images of the test subjects.
 
-    Images are clipped to 0–255 before they are compared, as they would be when stored, but not rounded.
+    Images are clipped to 0–255 before they are compared, as they would be when stored, but not
+    rounded.
 
     Args:
         synthetic: ``synthetic`` [n, h, w], ``subject`` [n], ``key`` [n].
@@ -64,7 +67,8 @@ def evaluate(
 
     Raises:
         StudyError: The model has a baseline's name.
-        ValueError: The synthetic slices aren't those of the test pack, or a subject is in both packs.
+        ValueError: The synthetic slices aren't those of the test pack, or a subject is in both
+            packs.
     """
     if model in baseline_methods.BASELINES:
         raise StudyError(
@@ -143,7 +147,7 @@ def read_table(path: str | Path) -> pd.DataFrame:
 
     Names stay text: a pseudonym such as ``7e234567`` would else become a number.
     """
-    kinds = {column: str for column in COLUMNS} | {"fold": int, "value": float}
+    kinds = dict.fromkeys(COLUMNS, str) | {"fold": int, "value": float}
     return pd.read_csv(
         path, sep="\t", dtype=kinds, keep_default_na=False, na_values={"value": ["nan"]}
     )

@@ -1,8 +1,8 @@
 """What every adapter needs: a log, atomic outputs, refusals as records.
 
-An adapter hands its work to :func:`run`. Outputs are written under temporary names in the folder of
-their final ones and renamed when the work is whole, so that a killed job leaves nothing behind that looks
-finished (a Slurm job in an unknown state counts as a success if its outputs are there).
+An adapter hands its work to :func:`run`. Outputs are written under temporary names in the folder
+of their final ones and renamed when the work is whole, so that a killed job leaves nothing behind
+that looks finished (a Slurm job in an unknown state counts as a success if its outputs are there).
 """
 
 import json
@@ -26,14 +26,15 @@ def run(snakemake, work: Callable[[SimpleNamespace], dict | None]) -> None:
     """Run one job.
 
     Args:
-        snakemake: The object that Snakemake hands to a script; has ``params.cfg`` and a named output
-            ``record`` where the stage may refuse a subject.
-        work: Gets a namespace with ``input``, ``output`` (temporary paths by name), ``cfg``, ``wildcards``,
-            ``threads``, ``resources``; returns the stage's own entries for the record, or None.
+        snakemake: The object that Snakemake hands to a script; has ``params.cfg`` and a named
+            output ``record`` where the stage may refuse a subject.
+        work: Gets a namespace with ``input``, ``output`` (temporary paths by name), ``cfg``,
+            ``wildcards``, ``threads``, ``resources``; returns the stage's own entries for the
+            record, or None.
 
     Raises:
-        SystemExit: With code 1 after an error, whose text is in the job's log, or with the code that the
-            work asked for.
+        SystemExit: With code 1 after an error, whose text is in the job's log, or with the code
+            that the work asked for.
     """
     with _logging(snakemake.log[0] if snakemake.log else None):
         _limit_threads(snakemake.threads)
@@ -56,8 +57,9 @@ def _limit_threads(threads: int) -> None:
 
 def _run(snakemake, work) -> None:
     outputs = dict(snakemake.output.items())
-    record = {"stage": snakemake.rule, **_names(snakemake.wildcards), "status": "made"}
-    per_subject = "record" in outputs and "subject" in snakemake.wildcards.keys()
+    names = dict(snakemake.wildcards.items())
+    record = {"stage": snakemake.rule, **names, "status": "made"}
+    per_subject = "record" in outputs and "subject" in names
     upstream = _first_refusal(snakemake.input) if per_subject else None
     with _temporary(outputs) as temporary:
         try:
@@ -109,10 +111,6 @@ def _plain(value):
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _names(wildcards) -> dict:
-    return {key: value for key, value in wildcards.items()}
 
 
 def _first_refusal(inputs) -> tuple[str, str, str] | None:
@@ -176,7 +174,7 @@ def _empty(snakemake, temporary: dict[str, str]) -> None:
 
 
 def _safe_traceback() -> str:
-    """The traceback without the values of local variables and without pydicom's dump of a header."""
+    """The traceback without values of local variables and without pydicom's quotes of a header."""
     kind, error, trace = sys.exc_info()
     frames = "".join(traceback.format_tb(trace))
     text = str(error)

@@ -1,4 +1,4 @@
-"""Image similarity against the real image: error, peak signal-to-noise ratio, structural similarity.
+"""Image similarity to the real image: errors, signal-to-noise ratios, structural similarity.
 
 Every metric has the form ``name(reference, synthetic, *, mask=None, data_range=255.0) -> float``.
 
@@ -7,11 +7,12 @@ Policies, the same for all:
 * arrays have equal shapes (else ``ValueError``) and are compared as 64-bit floats, never as 8-bit
   integers, whose differences would wrap around;
 * a mask (non-zero is inside) selects the pixels; with no pixel inside, the metric is NaN;
-* a non-finite pixel inside the region makes the metric NaN: a broken image is seen, not averaged away;
-* ``data_range`` is a constant of the study (256 grey levels), never taken from an image, so that values
-  of different images can be compared;
-* identical images have MAE 0, an infinite PSNR and SSIM 1. The infinity is kept: a mean that holds it is
-  infinite and its SD undefined.
+* a non-finite pixel inside the region makes the metric NaN: a broken image is seen, not averaged
+  away;
+* ``data_range`` is a constant of the study (256 grey levels), never taken from an image, so that
+  values of different images can be compared;
+* identical images have MAE 0, an infinite PSNR and SSIM 1. The infinity is kept: a mean that holds
+  it is infinite and its SD undefined.
 """
 
 import math
@@ -23,11 +24,13 @@ DATA_RANGE = 255.0
 """Range of 256 grey levels, the scale of every image from `window` on."""
 
 PAPER_OFFSET_DB = 10.0 * math.log10(DATA_RANGE**2)
-"""48.1308 dB. The papers' code takes 20·log10(255²) where 10·log10(255²) is meant: the numbers printed
-(Lee et al. 2020, Table 1: 64.92 dB at an MAE of 21.19) are the true PSNR plus this constant."""
+"""48.1308 dB. The papers' code takes 20·log10(255²) where 10·log10(255²) is meant: the numbers
+printed (Lee et al. 2020, Table 1: 64.92 dB at an MAE of 21.19) are the true PSNR plus this
+constant."""
 
 SSIM_WINDOW = 7
-"""Side of the sliding window in pixels: the default of scikit-image, used by most published values."""
+"""Side of the sliding window in pixels: the default of scikit-image, used by most published
+values."""
 
 
 def mae(reference, synthetic, *, mask=None, data_range: float = DATA_RANGE) -> float:
@@ -54,7 +57,7 @@ def psnr(reference, synthetic, *, mask=None, data_range: float = DATA_RANGE) -> 
 
 
 def psnr_paper(reference, synthetic, *, mask=None, data_range: float = DATA_RANGE) -> float:
-    """The PSNR as the papers printed it, 10·log10(data_range⁴ / MSE): true PSNR + 48.1308 dB at 255."""
+    """The PSNR as the papers printed it: the true one + 48.1308 dB (10·log10(data_range²))."""
     return psnr(reference, synthetic, mask=mask, data_range=data_range) + 10.0 * math.log10(
         data_range**2
     )
@@ -63,8 +66,9 @@ def psnr_paper(reference, synthetic, *, mask=None, data_range: float = DATA_RANG
 def ssim(reference, synthetic, *, mask=None, data_range: float = DATA_RANGE) -> float:
     """Mean structural similarity of two images [h, w] (Wang et al. 2004, uniform 7×7 window).
 
-    The mean is over the map's pixels inside the mask, less a border of three pixels where the window would
-    leave the image; the window itself may look over the mask's edge. NaN where nothing is left.
+    The mean is over the map's pixels inside the mask, less a border of three pixels where the
+    window would leave the image; the window itself may look over the mask's edge. NaN where
+    nothing is left.
     """
     first, second = _pair(reference, synthetic)
     if first.ndim != 2:

@@ -1,8 +1,8 @@
 """What made a result: a fingerprint of the code, the versions of the libraries, the commit.
 
-Snakemake does not see a change in an imported package, and its own ``code`` trigger fires on a file's
-time alone, so on every fresh clone. The fingerprint is a digest of content: the syntax of the adapter and of all
-modules of the package that it imports, without comments, docstrings and layout.
+Snakemake does not see a change in an imported package, and its own ``code`` trigger fires on a
+file's time alone, so on every fresh clone. The fingerprint is a digest of content: the syntax of
+the adapter and of all modules of the package that it imports, without comments and docstrings.
 """
 
 import ast
@@ -69,7 +69,7 @@ def versions() -> dict[str, str]:
 
 
 def commit(folder: str | Path) -> str:
-    """The commit of a working tree, with ``-changed`` if it has local changes; empty without git."""
+    """The commit of a working tree, ``-changed`` behind it if it has changes; empty without git."""
     try:
         return subprocess.run(
             ["git", "-C", str(folder), "describe", "--always", "--dirty=-changed", "--abbrev=12"],

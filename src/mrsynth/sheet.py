@@ -1,4 +1,4 @@
-"""Questions to the cohort sheet (``results/cohort/cohort.tsv``): who is in, in which role, with which series."""
+"""Questions to ``results/cohort/cohort.tsv``: who is in, in which role, with which series."""
 
 import csv
 import re

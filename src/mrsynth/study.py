@@ -1,7 +1,7 @@
 """A study's settings: checked against the schemas, filled with defaults, merged per task and model.
 
-Top-level stage blocks are defaults; a task may override any of them in a block of the same name, and a
-model the training block. Every mistake is a :class:`StudyError` that names the key.
+Top-level stage blocks are defaults; a task may override any of them in a block of the same name,
+and a model the training block. Every mistake is a :class:`StudyError` that names the key.
 """
 
 import copy
@@ -43,7 +43,8 @@ class Study:
 
     Attributes:
         config: The whole config with defaults.
-        blocks: (stage, task, model) → merged settings; task and model are empty where they don't matter.
+        blocks: (stage, task, model) → merged settings; task and model are empty where they don't
+            matter.
         models: task → model names, seeds expanded.
     """
 
@@ -74,7 +75,9 @@ class Study:
     def controls(self, task: str) -> list[str]:
         """Models that were trained on shuffled pairs: controls, not candidates."""
         return [
-            model for model in self.models[task] if self.block("train", task, model)["shuffle_pairs"]
+            model
+            for model in self.models[task]
+            if self.block("train", task, model)["shuffle_pairs"]
         ]
 
 

@@ -131,7 +131,7 @@ def body(image: sitk.Image, *, threshold: float | None = None) -> sitk.Image:
     """
     array = to_array(image)
     if threshold is None:
-        threshold = CT_BODY_HU if is_ct(image) else MR_BODY_SHARE * _otsu(array)
+        threshold = CT_BODY_HU if is_ct(image) else mr_threshold(array)
     return _like(body_array(array > threshold).astype(np.uint8), image)
 
 
@@ -150,12 +150,13 @@ def body_array(above: np.ndarray) -> np.ndarray:
     return np.stack([ndimage.binary_fill_holes(plane) for plane in largest])
 
 
-def _otsu(array: np.ndarray) -> float:
+def mr_threshold(array: np.ndarray) -> float:
+    """Signal above which a voxel may be body."""
     finite = array[np.isfinite(array)]
     if finite.size == 0 or finite.min() == finite.max():
         return float("inf")
     # Vessels and coils' hot spots would pull the threshold up.
-    return float(threshold_otsu(np.minimum(finite, np.percentile(finite, 99.0))))
+    return MR_BODY_SHARE * float(threshold_otsu(np.minimum(finite, np.percentile(finite, 99.0))))
 
 
 def _offsets(fixed: sitk.Image, thickness_mm: float | None, samples: int) -> np.ndarray:

@@ -55,7 +55,10 @@ def register_settings(w):
 def warp_settings(w):
     """Settings of `warp` with the fixed side and the kind of alignment."""
     task = STUDY.task(w.task)
-    return STUDY.block("warp", w.task) | {"fixed": task["fixed"], "alignment": task["alignment"]}
+    return STUDY.block("warp", w.task) | {
+        "fixed": task["fixed"],
+        "alignment": task["alignment"],
+    }
 
 
 def registration(w):
@@ -73,15 +76,15 @@ rule locate:
     output:
         record="results/locate/sub-{subject}.json",
         figure="results/locate/sub-{subject}.png",
-    params:
-        cfg=settings("locate"),
-        code=code("locate"),
     log:
         "logs/locate/sub-{subject}.log",
     benchmark:
         "results/benchmarks/locate/sub-{subject}.tsv"
     resources:
         mem_mb=4000,
+    params:
+        cfg=settings("locate"),
+        code=code("locate"),
     script:
         "../scripts/locate.py"
 
@@ -96,11 +99,11 @@ rule resample:
     output:
         stacks=directory("results/resample/{task}/sub-{subject}"),
         record="results/resample/{task}/sub-{subject}.json",
+    log:
+        "logs/resample/{task}/sub-{subject}.log",
     params:
         cfg=settings("resample"),
         code=code("resample"),
-    log:
-        "logs/resample/{task}/sub-{subject}.log",
     script:
         "../scripts/resample.py"
 
@@ -115,15 +118,15 @@ rule register:
         transform="results/register/{task}/sub-{subject}.tfm",
         record="results/register/{task}/sub-{subject}.json",
         figure="results/register/{task}/sub-{subject}.png",
-    params:
-        cfg=lambda w: register_settings(w),
-        code=code("register"),
     log:
         "logs/register/{task}/sub-{subject}.log",
     benchmark:
         "results/benchmarks/register/{task}/sub-{subject}.tsv"
     resources:
         mem_mb=4000,
+    params:
+        cfg=lambda w: register_settings(w),
+        code=code("register"),
     script:
         "../scripts/register.py"
 
@@ -141,12 +144,12 @@ rule warp:
     output:
         stacks=directory("results/warp/{task}/sub-{subject}"),
         record="results/warp/{task}/sub-{subject}.json",
-    params:
-        cfg=lambda w: warp_settings(w),
-        code=code("warp"),
     log:
         "logs/warp/{task}/sub-{subject}.log",
     resources:
         mem_mb=4000,
+    params:
+        cfg=lambda w: warp_settings(w),
+        code=code("warp"),
     script:
         "../scripts/warp.py"

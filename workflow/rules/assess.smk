@@ -16,12 +16,17 @@ def labels_of_task(w):
     """Models and folds in the order of `of_task`'s paths."""
     folds = range(STUDY.config["cohort"]["folds"])
     labels = [(model, fold) for model in STUDY.models[w.task] for fold in folds]
-    return {"models": [model for model, _ in labels], "folds": [fold for _, fold in labels]}
+    return {
+        "models": [model for model, _ in labels],
+        "folds": [fold for _, fold in labels],
+    }
 
 
 def every_table():
     """Tables of every task."""
-    return expand("results/summarize/{task}/{table}.tsv", task=STUDY.tasks, table=TABLES)
+    return expand(
+        "results/summarize/{task}/{table}.tsv", task=STUDY.tasks, table=TABLES
+    )
 
 
 def every_figure():
@@ -51,7 +56,11 @@ def closing():
         "results/conclude/summary.md",
         *every_table(),
         *every_figure(),
-        *(["results/enforce/passed.txt"] if STUDY.config["on_refusal"] == "fail" else []),
+        *(
+            ["results/enforce/passed.txt"]
+            if STUDY.config["on_refusal"] == "fail"
+            else []
+        ),
     ]
 
 
@@ -64,7 +73,10 @@ def evaluate_settings(w):
 def summarize_settings(w):
     """Settings of `summarize` with the task's rows of the inclusion flow."""
     flow = sheet.flow(cohort_rows(), w.task)
-    return STUDY.block("summarize", w.task) | {"flow": flow, "controls": STUDY.controls(w.task)}
+    return STUDY.block("summarize", w.task) | {
+        "flow": flow,
+        "controls": STUDY.controls(w.task),
+    }
 
 
 def plot_settings(w):
@@ -90,11 +102,11 @@ rule evaluate:
         train="results/pack/{task}/fold-{fold}/train.npz",
     output:
         table="results/evaluate/{task}/{model}/fold-{fold}.tsv",
+    log:
+        "logs/evaluate/{task}/{model}/fold-{fold}.log",
     params:
         cfg=lambda w: evaluate_settings(w),
         code=code("evaluate"),
-    log:
-        "logs/evaluate/{task}/{model}/fold-{fold}.log",
     script:
         "../scripts/evaluate.py"
 
@@ -111,11 +123,11 @@ rule summarize:
             labels={"task": "{task}", "table": "{table}"},
         ),
         text="results/summarize/{task}/{table}.md",
+    log:
+        "logs/summarize/{task}/{table}.log",
     params:
         cfg=lambda w: summarize_settings(w),
         code=code("summarize"),
-    log:
-        "logs/summarize/{task}/{table}.log",
     script:
         "../scripts/summarize.py"
 
@@ -123,13 +135,17 @@ rule summarize:
 rule plot:
     """Figures: input, synthetic, real, error; training curves; errors per subject and method."""
     input:
-        synthetic=lambda w: of_task(w, "results/synthesize/{task}/{model}/fold-{fold}.npz"),
+        synthetic=lambda w: of_task(
+            w, "results/synthesize/{task}/{model}/fold-{fold}.npz"
+        ),
         tests=lambda w: expand(
             "results/pack/{task}/fold-{fold}/test.npz",
             task=w.task,
             fold=labels_of_task(w)["folds"],
         ),
-        histories=lambda w: of_task(w, "results/train/{task}/{model}/fold-{fold}/history.jsonl"),
+        histories=lambda w: of_task(
+            w, "results/train/{task}/{model}/fold-{fold}/history.jsonl"
+        ),
         tables=lambda w: of_task(w, "results/evaluate/{task}/{model}/fold-{fold}.tsv"),
     output:
         figure=report(
@@ -138,11 +154,11 @@ rule plot:
             category="Figures",
             labels={"task": "{task}", "figure": "{figure}"},
         ),
+    log:
+        "logs/plot/{task}/{figure}.log",
     params:
         cfg=lambda w: plot_settings(w),
         code=code("plot"),
-    log:
-        "logs/plot/{task}/{figure}.log",
     script:
         "../scripts/plot.py"
 
@@ -152,7 +168,9 @@ rule conclude:
     input:
         records=lambda w: every_record(w),
         packs=lambda w: [path.replace(".npz", ".json") for path in every_pack()],
-        options=lambda w: per_model("results/train/{task}/{model}/fold-{fold}/options.json"),
+        options=lambda w: per_model(
+            "results/train/{task}/{model}/fold-{fold}/options.json"
+        ),
         tables=lambda w: every_table(),
         figures=lambda w: every_figure(),
     output:
@@ -164,11 +182,11 @@ rule conclude:
         status="results/conclude/status.json",
         study="results/conclude/study.yaml",
         versions="results/conclude/versions.json",
+    log:
+        "logs/conclude/conclude.log",
     params:
         cfg=lambda w: conclude_settings(w),
         code=code("conclude"),
-    log:
-        "logs/conclude/conclude.log",
     script:
         "../scripts/conclude.py"
 
@@ -179,10 +197,10 @@ rule enforce:
         status="results/conclude/status.json",
     output:
         passed="results/enforce/passed.txt",
+    log:
+        "logs/enforce/enforce.log",
     params:
         cfg={},
         code=code("enforce"),
-    log:
-        "logs/enforce/enforce.log",
     script:
         "../scripts/enforce.py"

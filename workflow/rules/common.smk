@@ -73,12 +73,16 @@ def paired(task):
 
 def members(w):
     """Pseudonyms of the pairs that play a role in a fold of a task."""
-    return sheet.members(cohort_rows(), w.task, w.role, int(w.fold), STUDY.config["cohort"])
+    return sheet.members(
+        cohort_rows(), w.task, w.role, int(w.fold), STUDY.config["cohort"]
+    )
 
 
 def trainees(w):
     """Pseudonyms of a fold's training subjects."""
-    return sheet.members(cohort_rows(), w.task, "train", int(w.fold), STUDY.config["cohort"])
+    return sheet.members(
+        cohort_rows(), w.task, "train", int(w.fold), STUDY.config["cohort"]
+    )
 
 
 def per_model(pattern):

@@ -20,17 +20,24 @@ def every_pack():
     """Pack files of all tasks, folds and roles."""
     folds = range(STUDY.config["cohort"]["folds"])
     return expand(
-        "results/pack/{task}/fold-{fold}/{role}.npz", task=STUDY.tasks, fold=folds, role=ROLES
+        "results/pack/{task}/fold-{fold}/{role}.npz",
+        task=STUDY.tasks,
+        fold=folds,
+        role=ROLES,
     )
 
 
 def pack_settings(w):
     """Settings of `pack` with the subjects whose crops come in, in order."""
     names = {"task": w.task, "fold": int(w.fold), "role": w.role}
-    return STUDY.block("pack", w.task) | names | {
-        "subjects": members(w),
-        "train_subjects": trainees(w),
-    }
+    return (
+        STUDY.block("pack", w.task)
+        | names
+        | {
+            "subjects": members(w),
+            "train_subjects": trainees(w),
+        }
+    )
 
 
 rule pack:
@@ -44,12 +51,12 @@ rule pack:
     output:
         pack="results/pack/{task}/fold-{fold}/{role}.npz",
         record="results/pack/{task}/fold-{fold}/{role}.json",
-    params:
-        cfg=lambda w: pack_settings(w),
-        code=code("pack"),
     log:
         "logs/pack/{task}/fold-{fold}/{role}.log",
     resources:
         mem_mb=8000,
+    params:
+        cfg=lambda w: pack_settings(w),
+        code=code("pack"),
     script:
         "../scripts/pack.py"

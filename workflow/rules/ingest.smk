@@ -8,7 +8,9 @@ Steps: phantom (the demo's input), index, cohort, convert
 
 def phantom_folders():
     """The demo's DICOM folders, where the study makes its own input."""
-    numbers = range(1, STUDY.block("phantom")["subjects"] + 1) if "phantom" in config else []
+    numbers = (
+        range(1, STUDY.block("phantom")["subjects"] + 1) if "phantom" in config else []
+    )
     return [f"results/phantom/dicom/{number}" for number in numbers]
 
 
@@ -25,10 +27,14 @@ def index_settings(w):
 def cohort_settings(w):
     """Settings of `cohort` with the images and tasks that it serves."""
     pairs = {name: STUDY.pair(name) for name in STUDY.tasks}
-    return STUDY.block("cohort") | STUDY.identity() | {
-        "images": STUDY.config["images"],
-        "tasks": pairs,
-    }
+    return (
+        STUDY.block("cohort")
+        | STUDY.identity()
+        | {
+            "images": STUDY.config["images"],
+            "tasks": pairs,
+        }
+    )
 
 
 def convert_settings(w):
@@ -47,15 +53,15 @@ rule phantom:
     output:
         dicom=directory("results/phantom/dicom/{phantom}"),
         truth=directory("results/phantom/truth/{phantom}"),
-    params:
-        cfg=settings("phantom"),
-        code=code("phantom"),
     log:
         "logs/phantom/{phantom}.log",
     benchmark:
         "results/benchmarks/phantom/{phantom}.tsv"
     resources:
         mem_mb=3000,
+    params:
+        cfg=settings("phantom"),
+        code=code("phantom"),
     script:
         "../scripts/phantom.py"
 
@@ -68,14 +74,14 @@ rule index:
         series="results/index/series.tsv",
         files="results/index/files.tsv",
         tree="results/index/tree.json",
-    params:
-        cfg=lambda w: index_settings(w),
-        code=code("index"),
     log:
         "logs/index/index.log",
     benchmark:
         "results/benchmarks/index/index.tsv"
     threads: 8
+    params:
+        cfg=lambda w: index_settings(w),
+        code=code("index"),
     script:
         "../scripts/index.py"
 
@@ -90,11 +96,11 @@ checkpoint cohort:
         flow="results/cohort/flow.tsv",
         demographics="results/cohort/demographics.tsv",
         settings="results/cohort/settings.json",
+    log:
+        "logs/cohort/cohort.log",
     params:
         cfg=lambda w: cohort_settings(w),
         code=code("cohort"),
-    log:
-        "logs/cohort/cohort.log",
     script:
         "../scripts/cohort.py"
 
@@ -106,10 +112,10 @@ rule convert:
     output:
         image="results/convert/sub-{subject}_{image}.nii.gz",
         record="results/convert/sub-{subject}_{image}.json",
+    log:
+        "logs/convert/sub-{subject}_{image}.log",
     params:
         cfg=lambda w: convert_settings(w),
         code=code("convert"),
-    log:
-        "logs/convert/sub-{subject}_{image}.log",
     script:
         "../scripts/convert.py"

@@ -26,9 +26,6 @@ rule train:
         weights="results/train/{task}/{model}/fold-{fold}/weights.safetensors",
         history="results/train/{task}/{model}/fold-{fold}/history.jsonl",
         options="results/train/{task}/{model}/fold-{fold}/options.json",
-    params:
-        cfg=settings("train"),
-        code=lambda w: train_code(w),
     log:
         "logs/train/{task}/{model}/fold-{fold}.log",
     benchmark:
@@ -37,6 +34,9 @@ rule train:
     resources:
         gpu=1,
         mem_mb=16000,
+    params:
+        cfg=settings("train"),
+        code=lambda w: train_code(w),
     script:
         "../scripts/train.py"
 
@@ -49,9 +49,6 @@ rule synthesize:
         pack="results/pack/{task}/fold-{fold}/test.npz",
     output:
         synthetic="results/synthesize/{task}/{model}/fold-{fold}.npz",
-    params:
-        cfg=settings("synthesize"),
-        code=code("synthesize"),
     log:
         "logs/synthesize/{task}/{model}/fold-{fold}.log",
     benchmark:
@@ -60,5 +57,8 @@ rule synthesize:
     resources:
         gpu=1,
         mem_mb=8000,
+    params:
+        cfg=settings("synthesize"),
+        code=code("synthesize"),
     script:
         "../scripts/synthesize.py"

@@ -30,11 +30,11 @@ rule window:
     output:
         stacks=directory("results/window/{task}/sub-{subject}"),
         record="results/window/{task}/sub-{subject}.json",
+    log:
+        "logs/window/{task}/sub-{subject}.log",
     params:
         cfg=lambda w: window_settings(w),
         code=code("window"),
-    log:
-        "logs/window/{task}/sub-{subject}.log",
     script:
         "../scripts/window.py"
 
@@ -49,11 +49,11 @@ rule pick:
     output:
         table="results/pick/{task}/sub-{subject}.tsv",
         record="results/pick/{task}/sub-{subject}.json",
+    log:
+        "logs/pick/{task}/sub-{subject}.log",
     params:
         cfg=lambda w: pick_settings(w),
         code=code("pick"),
-    log:
-        "logs/pick/{task}/sub-{subject}.log",
     script:
         "../scripts/pick.py"
 
@@ -70,10 +70,10 @@ rule crop:
         crops="results/crop/{task}/sub-{subject}.npz",
         record="results/crop/{task}/sub-{subject}.json",
         figure="results/crop/{task}/sub-{subject}.png",
+    log:
+        "logs/crop/{task}/sub-{subject}.log",
     params:
         cfg=settings("crop"),
         code=code("crop"),
-    log:
-        "logs/crop/{task}/sub-{subject}.log",
     script:
         "../scripts/crop.py"

@@ -59,7 +59,7 @@ def upright(ct: sitk.Image, spacing_mm: float) -> Grid:
         np.eye(3).ravel().tolist(),
         AIR_HU,
         sitk.sitkFloat32,
-        True,
+        False,
     )
     # Some scanners write -2000 or below outside the round field.
     return Grid(np.maximum(sitk.GetArrayFromImage(out), AIR_HU), low, float(spacing_mm))

@@ -1,0 +1,141 @@
+"""Which processor trains: the choice of a card, a lock on it, and the precision it computes in."""
+
+import contextlib
+import fcntl
+import functools
+import logging
+import os
+import re
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from mrsynth.errors import StudyError
+
+log = logging.getLogger("mrsynth")
+
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "bf16", "auto")
+
+POLL_SECONDS = 2.0
+"""How often a waiting training looks for a free card; short against any training."""
+
+
+def lock_folder() -> Path:
+    """Where the lock files are: on this machine's own disk, one folder per user."""
+    return Path(tempfile.gettempdir()) / f"mrsynth-locks-{os.getuid()}"
+
+
+def visible_cards() -> list[str]:
+    """A name per card that this process may use, in torch's order.
+
+    The card's own UUID where torch knows it: under Slurm or ``CUDA_VISIBLE_DEVICES`` two processes may both
+    call different cards number 0.
+    """
+    if not torch.cuda.is_available():
+        return []
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    cards = []
+    for number in range(torch.cuda.device_count()):
+        uuid = getattr(torch.cuda.get_device_properties(number), "uuid", None)
+        fallback = named[number] if number < len(named) and named[number] else str(number)
+        cards.append(str(uuid or fallback))
+    return cards
+
+
+@contextlib.contextmanager
+def acquire(
+    device: str = "auto",
+    *,
+    share: bool = False,
+    cards: list[str] | None = None,
+    folder: Path | None = None,
+    patience_s: float = float("inf"),
+) -> Iterator[torch.device]:
+    """A device for as long as the ``with`` block lasts; a card is locked against other trainings.
+
+    Args:
+        device: ``cpu``, ``cuda``, or ``auto``: a card if there is one.
+        share: Take the first card whether or not another training uses it.
+        cards: Names of the cards; those of the machine if left out.
+        folder: Folder of the lock files.
+        patience_s: How long to wait for a free card.
+
+    Raises:
+        StudyError: If a card is asked for and there is none, or none gets free in time.
+    """
+    if device not in DEVICES:
+        raise StudyError(f"config key 'device' = '{device}'; use one of {', '.join(DEVICES)}")
+    cards = (visible_cards() if device != "cpu" else []) if cards is None else cards
+    if device == "cpu" or (device == "auto" and not cards):
+        yield torch.device("cpu")
+    elif not cards:
+        raise StudyError(
+            "config key 'device' = 'cuda', but torch sees no card "
+            f"(CUDA_VISIBLE_DEVICES = {os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')!r}); "
+            "set 'device: auto' or install a torch with CUDA and the card's driver"
+        )
+    elif share:
+        yield torch.device("cuda", 0)
+    else:
+        number, handle = _wait_for_card(cards, folder or lock_folder(), patience_s)
+        with handle:
+            yield torch.device("cuda", number)
+
+
+def _wait_for_card(cards: list[str], folder: Path, patience_s: float):
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    deadline, told = time.monotonic() + patience_s, False
+    while True:
+        for number, card in enumerate(cards):
+            handle = _try_lock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', card)}.lock")
+            if handle:
+                return number, handle
+        if time.monotonic() >= deadline:
+            raise StudyError(
+                f"all {len(cards)} cards are in use by other trainings of mrsynth; start snakemake with "
+                f"'--resources gpu={len(cards)}', or set 'share_device: true'"
+            )
+        if not told:
+            log.warning("waiting for a free card: all %d train another model", len(cards))
+            told = True
+        time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0.01)))
+
+
+def _try_lock(path: Path):
+    """An open, locked file, or None. The system frees the lock when the process ends, however it ends."""
+    handle = open(path, "a")  # noqa: SIM115
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        handle.close()
+        return None
+    return handle
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """``fp32`` or ``bf16``; ``auto`` takes bf16 where the processor has instructions for it."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return "bf16" if native else "fp32"
+
+
+def autocast(precision: str, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:
+    """A factory of contexts under which networks run in the precision (``fp32`` or ``bf16``)."""
+    if precision == "bf16":
+        return functools.partial(torch.autocast, device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Peak memory so far: of the card, or of the process on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_reserved(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -1,0 +1,123 @@
+"""Settings are merged as documented, and every mistake names its key."""
+
+from pathlib import Path
+
+import pytest
+
+from mrsynth import study
+from mrsynth.errors import StudyError
+
+SCHEMAS = study.load_schemas(Path(__file__).parents[2] / "workflow/schemas")
+
+
+def config(**changes) -> dict:
+    base = {
+        "dicom": ["dicom"],
+        "images": {"ct": {"modality": "CT"}, "t2": {"modality": "MR", "weighting": "T2"}},
+        "tasks": {"lumbar": {"source": "ct", "target": "t2", "models": {"gan": {}}}},
+    }
+    return study.deep_merge(base, changes)
+
+
+def load(**changes) -> study.Study:
+    return study.load(config(**changes), SCHEMAS)
+
+
+def test_defaults_fill_every_block():
+    loaded = load()
+    for stage in study.TASK_STAGES:
+        properties = SCHEMAS[stage].get("properties", {})
+        assert set(loaded.block(stage, "lumbar")) >= {
+            k for k, v in properties.items() if "default" in v
+        }
+
+
+def test_task_overrides_block_and_model_overrides_task():
+    loaded = load(
+        train={"lambda_l1": 1.0, "seed": 7},
+        tasks={
+            "lumbar": {
+                "train": {"lambda_l1": 2.0},
+                "models": {"gan": {"lambda_l1": 3.0}, "other": {}},
+            }
+        },
+    )
+    assert loaded.block("train", "lumbar", "gan")["lambda_l1"] == 3.0
+    assert loaded.block("train", "lumbar", "other")["lambda_l1"] == 2.0
+    assert loaded.block("train", "lumbar", "other")["seed"] == 7
+
+
+def test_seeds_expand_to_models():
+    loaded = load(tasks={"lumbar": {"models": {"gan": {"seeds": [3, 5]}}}})
+    assert loaded.models == {"lumbar": ["gan-seed3", "gan-seed5"]}
+    assert loaded.block("train", "lumbar", "gan-seed5")["seed"] == 5
+
+
+def test_a_block_is_a_copy():
+    loaded = load()
+    loaded.block("train", "lumbar")["seed"] = -1
+    assert loaded.block("train", "lumbar")["seed"] != -1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"regsiter": {}}, ["regsiter", "register"]),
+        ({"train": {"lamda_l1": 1}}, ["train.lamda_l1", "lambda_l1"]),
+        ({"train": {"lambda_l1": "ten"}}, ["train.lambda_l1", "'ten'"]),
+        ({"tasks": {"lumbar": {"train": {"seeed": 1}}}}, ["tasks.lumbar.train.seeed", "seed"]),
+        (
+            {"tasks": {"lumbar": {"models": {"gan": {"seeed": 1}}}}},
+            ["tasks.lumbar.models.gan.seeed", "seed"],
+        ),
+        ({"tasks": {"lumbar": {"source": "mr"}}}, ["tasks.lumbar.source", "'mr'", "ct, t2"]),
+        ({"tasks": {"lumbar": {"source": "t2"}}}, ["tasks.lumbar.source", "different"]),
+        ({"images": {"ct": {"modality": "PET"}}}, ["images.ct.modality", "PET"]),
+        ({"key_hex": "xyz"}, ["key_hex", "xyz"]),
+        ({"tasks": {"lumbar": {"models": {"gan": {"objective": "gann"}}}}}, ["objective", "gann"]),
+    ],
+)
+def test_mistakes_name_the_key(changes, words):
+    with pytest.raises(StudyError) as error:
+        load(**changes)
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_missing_key_is_named():
+    broken = config()
+    del broken["tasks"]["lumbar"]["target"]
+    with pytest.raises(StudyError, match=r"tasks\.lumbar\.target.*missing"):
+        study.load(broken, SCHEMAS)
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("results/train/lumbar/gam/fold-0/weights.safetensors", ["gam", "gan"]),
+        ("results/train/lumbar/gan/fold-7/weights.safetensors", ["7", "cohort.folds"]),
+        ("results/pack/lumba/fold-0/train.npz", ["lumba", "lumbar"]),
+    ],
+)
+def test_unknown_names_in_targets(target, words):
+    with pytest.raises(StudyError) as error:
+        study.check_targets([target], load())
+    for word in words:
+        assert word in str(error.value)
+
+
+def test_known_targets_pass():
+    study.check_targets(["all", "results/train/lumbar/gan/fold-0/weights.safetensors"], load())
+
+
+def test_every_key_has_a_description_and_every_optional_key_a_default():
+    def walk(schema, where, required=()):
+        for key, part in schema.get("properties", {}).items():
+            assert part.get("description"), f"{where}.{key} has no description"
+            walk(part, f"{where}.{key}")
+            if where in study.TASK_STAGES or where in study.SHARED_STAGES:
+                assert "default" in part or key in schema.get("required", []), f"{where}.{key}"
+
+    for name, schema in SCHEMAS.items():
+        assert schema.get("additionalProperties") is False, name
+        walk(schema, name)
