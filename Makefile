@@ -7,7 +7,7 @@ CORES ?= all
 SOURCES := src tests benchmarks workflow/scripts
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help env run report test check unit format clean
+.PHONY: help env run report test check unit reference format clean
 
 help:  ## list what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -37,6 +37,9 @@ check: $(STAMP)  ## ruff, snakefmt and snakemake --lint
 
 unit: $(STAMP)  ## the tests alone
 	python -m pytest -n 2 --dist loadgroup -m "not long"
+
+reference: $(STAMP)  ## write the config reference into config/README.md
+	python -c 'from mrsynth.reference import write_reference as w; w("config/README.md", "workflow/schemas")'
 
 format: $(STAMP)  ## put everything in form
 	ruff check --fix $(SOURCES)

@@ -127,7 +127,9 @@ def choose_precision(precision: str, device: torch.device) -> str:
     return "bf16" if native else "fp32"
 
 
-def autocast(precision: str, device: torch.device) -> Callable[[], contextlib.AbstractContextManager]:
+def autocast(
+    precision: str, device: torch.device
+) -> Callable[[], contextlib.AbstractContextManager]:
     """A factory of contexts under which networks run in the precision (``fp32`` or ``bf16``)."""
     if precision == "bf16":
         return functools.partial(torch.autocast, device.type, dtype=torch.bfloat16)

@@ -75,22 +75,21 @@ def cases(long: pd.DataFrame, *, regions: list[str] = ("image", "body")) -> pd.D
     """
     long = long[long["method"] == long["model"]]
     wide = _wide(by_subject(long, pool_seeds=False))
+    printed = [name for name in _metrics(wide) if name != "mse"]
     rows = []
     for (task, method, region), part in _groups(wide, ["task", "method", "region"]):
         if region not in regions:
             continue
-        names = _metrics(part)
         head = {"task": task, "model": method, "region": region}
         part = part.sort_values(["fold", "subject"])
         for row in part.to_dict("records"):
             case = {"fold": str(row["fold"]), "case": row["subject"], "slices": row["slices"]}
-            rows.append(head | case | {name: row[name] for name in names})
+            rows.append(head | case | {name: row[name] for name in printed})
         foot = {"fold": "", "slices": part["slices"].sum()}
-        rows.append(head | foot | {"case": "Mean"} | {n: mean(part[n]) for n in names})
-        rows.append(head | foot | {"case": "SD"} | {n: deviation(part[n]) for n in names})
-    return pd.DataFrame(
-        rows, columns=["task", "model", "region", "fold", "case", "slices", *_metrics(wide)]
-    )
+        rows.append(head | foot | {"case": "Mean"} | {n: mean(part[n]) for n in printed})
+        rows.append(head | foot | {"case": "SD"} | {n: deviation(part[n]) for n in printed})
+    head = ["task", "model", "region", "fold", "case", "slices"]
+    return pd.DataFrame(rows, columns=[*head, *printed])
 
 
 def methods(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFrame:
@@ -150,8 +149,8 @@ def differences(
         values = _select(part, task=task).pivot(index="subject", columns="method", values="value")
         single = _select(seeds, task=task).pivot(index="subject", columns="method", values="value")
         own = dict(zip(seeds["method"], seeds["base"], strict=True))
-        for method in [name for name in _order(values.columns) if name not in BASELINES]:
-            for reference in [name for name in _order(values.columns) if name != method]:
+        for method in [name for name in ordered(values.columns) if name not in BASELINES]:
+            for reference in [name for name in ordered(values.columns) if name != method]:
                 pair = values[[method, reference]].dropna()
                 change = (pair[method] - pair[reference]).to_numpy()
                 runs = [name for name in single.columns if own[name] == method]
@@ -415,7 +414,7 @@ def _select(frame: pd.DataFrame, **wanted) -> pd.DataFrame:
     return frame
 
 
-def _order(names) -> list[str]:
+def ordered(names) -> list[str]:
     """Models in the order of their names, then the baselines in their own."""
     names = list(dict.fromkeys(names))
     models = sorted(name for name in names if name not in BASELINES)
@@ -425,7 +424,7 @@ def _order(names) -> list[str]:
 def _groups(frame: pd.DataFrame, by: list[str]):
     """Groups in the tables' order: tasks, regions as given in the papers, models before
     baselines."""
-    methods_ = _order(frame["method"]) if len(frame) else []
+    methods_ = ordered(frame["method"]) if len(frame) else []
     place = {"method": methods_.index, "region": REGIONS.index, "task": str}
     parts = list(frame.groupby(by, sort=False))
     return sorted(parts, key=lambda part: [place[c](v) for c, v in zip(by, part[0], strict=True)])

@@ -20,6 +20,12 @@ ROLES = ("train", "validation", "test")
 TABLES = ("cases", "methods", "differences", "verdicts", "flow")
 FIGURES = ("panel", "curves", "errors")
 
+if Path(provenance.__file__).resolve().parents[2] != ROOT.resolve():
+    raise WorkflowError(
+        f"mrsynth is imported from {Path(provenance.__file__).parent}, not from beside this Snakefile; "
+        "`make env` installs this checkout, or set PYTHONPATH to its src folder"
+    )
+
 try:
     STUDY = study.load(config, study.load_schemas(ROOT / "workflow/schemas"))
     study.check_targets(workflow.dag_settings.targets, STUDY)

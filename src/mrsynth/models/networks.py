@@ -60,9 +60,7 @@ class Generator(nn.Module):
         layers: list[nn.Module] = [_conv(1, filters, 7, padding, bias), *after(filters)]
         for channels in (filters, 2 * filters):
             layers += [nn.Conv2d(channels, 2 * channels, 3, 2, 1, bias=bias), *after(2 * channels)]
-        layers += [
-            ResidualBlock(wide, block_padding, norm, affine, dropout) for _ in range(blocks)
-        ]
+        layers += [ResidualBlock(wide, block_padding, norm, affine, dropout) for _ in range(blocks)]
         for channels in (wide, wide // 2):
             layers += [
                 nn.ConvTranspose2d(channels, channels // 2, 3, 2, 1, 1, bias=bias),

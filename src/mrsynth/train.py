@@ -1,0 +1,474 @@
+"""`train`: one readable loop for every objective, from packed pairs to weights.
+
+The order of the data is a function of seed and epoch, all other chance comes from the generators whose states a
+checkpoint keeps; so an interrupted training goes on to the very same weights (on the same processor and
+number of threads).
+"""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save as to_safetensors
+
+from mrsynth import augment, checkpoint, device, pairs, provenance
+from mrsynth.errors import StudyError
+from mrsynth.models import load_objective, networks
+from mrsynth.progress import Progress
+
+log = logging.getLogger("mrsynth")
+
+INTERRUPTED = 75
+"""Exit code after a requested stop; sysexits.h calls it EX_TEMPFAIL: try again later."""
+
+COLLAPSE_LOSS = 1e-3
+"""A discriminator's mean loss below this has nothing left to teach; ln 2 means it can't tell."""
+
+NOT_IN_STAMP = ("report_seconds", "checkpoint_seconds", "share_device")
+"""Settings that may change between two parts of one training: they don't touch the weights."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The training block. Keys, units and marks are in ``workflow/schemas/train.schema.yaml``."""
+
+    objective: str = "paired"
+    seed: int = 1
+    generator: dict = field(default_factory=dict)
+    discriminator: dict = field(default_factory=dict)
+    gan_loss: str = "log"
+    lambda_l1: float = 10.0
+    l1_region: str = "valid"
+    pool_size: int = 0
+    learning_rate: float = 2e-4
+    beta1: float = 0.5
+    batch: int = 1
+    constant_iterations: int = 100_000
+    decay_iterations: int = 100_000
+    total_iterations: int = 200_000
+    flip_probability: float = augment.FLIP_PROBABILITY
+    pad_ratio: float = augment.PAD_RATIO
+    rotation_deg: float = augment.ROTATION_DEG
+    shuffle_pairs: bool = False
+    weights: str = "last"
+    validation_every: int = 1000
+    history_every: int = 100
+    device: str = "auto"
+    share_device: bool = False
+    precision: str = "fp32"
+    channels_last: bool = False
+    deterministic: bool = True
+    checkpoint_seconds: float = 300.0
+    report_seconds: float = 30.0
+
+
+GENERATOR = {
+    "filters": 64,
+    "blocks": 9,
+    "padding": "reflect",
+    "block_padding": "zero",
+    "norm": "instance",
+    "affine": True,
+    "dropout": 0.0,
+}
+"""The generator of Lee et al. 2020 (paddings and affine: their code)."""
+
+DISCRIMINATOR = {
+    "filters": 64,
+    "max_filters": 512,
+    "head": 0,
+    "strided": 5,
+    "tail": 2,
+    "kernel": 4,
+    "slope": 0.2,
+    "norm": "instance",
+    "affine": True,
+}
+"""Lee et al. 2020: "two convolutions and five strided convolutions"; the order and kernel are pix2pix's."""
+
+
+class NotFiniteError(RuntimeError):
+    """A loss or a weight became NaN or infinite."""
+
+
+class Interrupted(SystemExit):  # noqa: N818
+    """The training stopped when it was asked to; its state is saved. The process's exit code is 75."""
+
+    def __init__(self):
+        super().__init__(INTERRUPTED)
+
+
+def settings(**cfg) -> Settings:
+    """Check a training block and fill in its defaults.
+
+    Raises:
+        StudyError: Naming an unknown or contradictory key.
+    """
+    unknown = sorted(set(cfg) - {entry.name for entry in fields(Settings)})
+    if unknown:
+        raise StudyError(f"config key 'train.{unknown[0]}' is unknown; see config/README.md")
+    for name, defaults in (("generator", GENERATOR), ("discriminator", DISCRIMINATOR)):
+        given = cfg.get(name) or {}
+        unknown = sorted(set(given) - set(defaults))
+        if unknown:
+            raise StudyError(f"config key 'train.{name}.{unknown[0]}' is unknown")
+        cfg[name] = {**defaults, **given}
+    chosen = Settings(**cfg)
+    planned = chosen.constant_iterations + chosen.decay_iterations
+    if chosen.total_iterations > planned:
+        raise StudyError(
+            f"config key 'train.total_iterations' = {chosen.total_iterations} exceeds constant_iterations + "
+            f"decay_iterations = {planned}, after which the learning rate is 0; raise one of these"
+        )
+    load_objective(chosen.objective)
+    return chosen
+
+
+def learning_rate(iteration: int, chosen: Settings) -> float:
+    """Rate of the step after ``iteration`` steps: constant, then linear to 0 (Lee et al. 2020)."""
+    late = max(iteration - chosen.constant_iterations, 0)
+    if not late:
+        return chosen.learning_rate
+    return chosen.learning_rate * max(1 - late / chosen.decay_iterations, 0.0)
+
+
+def train(
+    train: Mapping[str, np.ndarray],
+    validation: Mapping[str, np.ndarray] | None,
+    folder: str | Path,
+    *,
+    state_folder: str | Path | None = None,
+    code: str = "",
+    label: str = "train",
+    threads: int = 1,
+    resume: str = "auto",
+    **cfg,
+) -> dict:
+    """Train a model and write ``weights.safetensors``, ``history.jsonl`` and ``options.json``.
+
+    Args:
+        train: Arrays of a pack file: ``source``, ``target`` [n, h, w] grey levels 0–255; ``valid``, ``body``
+            [n, h, w]; ``subject`` [n].
+        validation: The same of the validation subjects; may be empty or None. Never the test subjects'.
+        folder: Where the results go.
+        state_folder: Where the rolling state is kept; ``folder`` if left out.
+        code: Fingerprint of the code; a state made by other code is not gone on with.
+        label: Name for progress messages.
+        threads: Processor threads.
+        resume: What to do with a state of other settings, code or data: ``auto`` logs the difference and
+            trains anew, ``strict`` raises.
+        **cfg: The training block.
+
+    Returns:
+        The content of ``options.json``.
+
+    Raises:
+        StudyError: For settings or data that can't be trained on, or too little memory.
+        NotFiniteError: When a loss becomes NaN or infinite; the last good state is kept.
+        checkpoint.StateMismatchError: With ``resume="strict"``.
+        Interrupted: After SIGTERM or SIGUSR1, when the state has been saved.
+    """
+    chosen = settings(**cfg)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    training = pairs.prepare(train, chosen.l1_region)
+    if not len(training):
+        raise StudyError(
+            f"{label}: no training pairs; see results/cohort/flow.tsv and the pack's JSON for who was left out"
+        )
+    if chosen.shuffle_pairs:
+        training = training.mismatched(chosen.seed)
+    held_out = pairs.prepare(validation, "body") if validation is not None else None
+    with device.acquire(chosen.device, share=chosen.share_device) as processor:
+        run = _Run(chosen, training, held_out, processor, label, threads)
+        stamp = {
+            "cfg": {k: v for k, v in asdict(chosen).items() if k not in NOT_IN_STAMP},
+            "code": code,
+            "data": training.digest(),
+        }
+        state_folder = Path(state_folder or folder)
+        run.resume(state_folder, stamp, strict=resume == "strict")
+        try:
+            run.loop(state_folder, stamp)
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            raise _explain_memory(error, chosen, training) from None
+        options = _write_results(run, folder, code)
+    checkpoint.remove(state_folder)
+    return options
+
+
+class _Run:
+    """One training in progress: the objective, its data, and all that a checkpoint holds."""
+
+    def __init__(self, chosen, training, held_out, processor, label, threads):
+        self.chosen, self.training, self.held_out = chosen, training, held_out
+        self.device, self.label, self.threads = processor, label, threads
+        _seed_everything(chosen, threads)
+        self.precision = device.choose_precision(chosen.precision, processor)
+        self.objective = load_objective(chosen.objective)(
+            asdict(chosen), device.autocast(self.precision, processor)
+        )
+        self.objective.check_size(*training.size)
+        for network in self.objective.networks().values():
+            network.to(processor)
+            if chosen.channels_last:
+                network.to(memory_format=torch.channels_last)
+        self.iteration = 0
+        self.sums: dict[str, float] = {}
+        self.summed = 0
+        self.history: list[dict] = []
+        self.best: dict | None = None
+        self.warned = False
+
+    def loop(self, state_folder: Path, stamp: dict) -> None:
+        """Train to the end, or to a signal."""
+        chosen = self.chosen
+        progress = Progress(
+            chosen.total_iterations,
+            start=self.iteration,
+            label=self.label,
+            report_seconds=chosen.report_seconds,
+            memory=lambda: device.memory_bytes(self.device),
+        )
+        saved = window_start = time.monotonic()
+        with _Signals() as signals, contextlib.closing(progress):
+            while self.iteration < chosen.total_iterations:
+                losses = self._step()
+                progress.update(self.iteration, losses)
+                if self._is_time_for_history():
+                    now = time.monotonic()
+                    self._add_history(self.summed / max(now - window_start, 1e-9))
+                    window_start = now
+                interrupted = signals.received
+                if interrupted or time.monotonic() - saved >= chosen.checkpoint_seconds:
+                    self.save(state_folder, stamp)
+                    saved = time.monotonic()
+                if interrupted:
+                    log.warning(
+                        "%s: stopped by signal at iteration %d; the same command goes on from here",
+                        self.label,
+                        self.iteration,
+                    )
+                    raise Interrupted
+
+    def _step(self) -> dict[str, float]:
+        chosen = self.chosen
+        rate = learning_rate(self.iteration, chosen)
+        for optimizer in self.objective.optimizers().values():
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+        batch = self.training.batch(self.iteration, chosen.batch, chosen.seed)
+        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
+        batch = augment.augment(
+            batch,
+            flip=chosen.flip_probability,
+            pad_ratio=chosen.pad_ratio,
+            rotation_deg=chosen.rotation_deg,
+        )
+        if chosen.channels_last:
+            batch = {k: v.to(memory_format=torch.channels_last) for k, v in batch.items()}
+        losses = self.objective.step(batch)
+        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+        self.iteration += 1
+        for name, value in values.items():
+            if not np.isfinite(value):
+                raise NotFiniteError(
+                    f"{self.label}: loss '{name}' is {value} at iteration {self.iteration}; the last good "
+                    "state is kept. Lower 'train.learning_rate' or use 'precision: fp32'"
+                )
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.summed += 1
+        return values
+
+    def _is_time_for_history(self) -> bool:
+        chosen = self.chosen
+        return (
+            self.iteration % chosen.history_every == 0
+            or self.iteration % chosen.validation_every == 0
+            or self.iteration == chosen.total_iterations
+        )
+
+    def _add_history(self, rate: float) -> None:
+        entry = {name: total / self.summed for name, total in self.sums.items()}
+        entry = {"iteration": self.iteration, **entry, "validation_mae": None}
+        last = self.iteration == self.chosen.total_iterations
+        if self.iteration % self.chosen.validation_every == 0 or last:
+            entry["validation_mae"] = self.validate()
+        entry["lr"] = learning_rate(self.iteration - 1, self.chosen)
+        entry["it_per_s"] = rate
+        self.history.append(entry)
+        self.sums, self.summed = {}, 0
+        if entry.get("discriminator", 1.0) < COLLAPSE_LOSS and not self.warned:
+            self.warned = True
+            log.warning(
+                "%s: the discriminator tells all synthetic images (mean loss %.1e at iteration %d); the GAN "
+                "may have collapsed: look at the images",
+                self.label,
+                entry["discriminator"],
+                self.iteration,
+            )
+
+    def validate(self) -> float | None:
+        """Mean over validation slices of the MAE inside the body, in grey levels; None without slices."""
+        if self.held_out is None or not len(self.held_out):
+            return None
+        generator = self.objective.generator
+        generator.eval()
+        errors = []
+        for number in range(len(self.held_out)):
+            batch = {k: v.to(self.device) for k, v in self.held_out.item(number).items()}
+            with torch.inference_mode(), self.objective.precision():
+                synthetic = generator(batch["source"]).float()
+            difference = (synthetic - batch["target"]).abs() * batch["mask"]
+            errors.append(float(difference.sum() / batch["mask"].sum().clamp(min=1)))
+        generator.train()
+        error = float(np.mean(errors)) * pairs.HALF_RANGE
+        if self.best is None or error < self.best["mae"]:
+            weights = {k: v.detach().cpu().clone() for k, v in generator.state_dict().items()}
+            self.best = {"mae": error, "iteration": self.iteration, "weights": weights}
+        return error
+
+    def state(self, stamp: dict) -> dict:
+        """Everything that the next step depends on."""
+        objective = self.objective
+        return {
+            "stamp": json.dumps(stamp, sort_keys=True),
+            "iteration": self.iteration,
+            "networks": {k: v.state_dict() for k, v in objective.networks().items()},
+            "optimizers": {k: v.state_dict() for k, v in objective.optimizers().items()},
+            "extra": objective.extra_state(),
+            "random": checkpoint.random_state(),
+            "sums": self.sums,
+            "summed": self.summed,
+            "history": self.history,
+            "best": self.best,
+        }
+
+    def save(self, state_folder: Path, stamp: dict) -> None:
+        """Save the state, unless a weight is not finite."""
+        for name, network in self.objective.networks().items():
+            if not all(bool(v.isfinite().all()) for v in network.state_dict().values()):
+                raise NotFiniteError(
+                    f"{self.label}: weights of the {name} are not finite at iteration "
+                    f"{self.iteration}; the last good state is kept"
+                )
+        checkpoint.save(self.state(stamp), state_folder)
+
+    def resume(self, state_folder: Path, stamp: dict, strict: bool) -> None:
+        """Go on from the folder's state if there is one of this very training."""
+        state = checkpoint.load(state_folder)
+        if state is None:
+            return
+        try:
+            checkpoint.check_stamp(json.loads(state["stamp"]), json.loads(json.dumps(stamp)))
+        except checkpoint.StateMismatchError as error:
+            if strict:
+                raise
+            log.warning("%s: training anew: %s", self.label, error)
+            return
+        for name, network in self.objective.networks().items():
+            network.load_state_dict(state["networks"][name])
+        for name, optimizer in self.objective.optimizers().items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        self.objective.load_extra_state(state["extra"])
+        self.iteration, self.best = state["iteration"], state["best"]
+        self.sums, self.summed, self.history = state["sums"], state["summed"], state["history"]
+        checkpoint.set_random_state(state["random"])
+        log.warning("%s: going on from iteration %d", self.label, self.iteration)
+
+    def weights(self) -> tuple[dict[str, torch.Tensor], int]:
+        """The generator's weights that the settings ask for, and their iteration."""
+        if self.chosen.weights == "best" and self.best is not None:
+            return self.best["weights"], self.best["iteration"]
+        last = self.objective.generator.state_dict()
+        return {k: v.detach().cpu().contiguous() for k, v in last.items()}, self.iteration
+
+
+class _Signals:
+    """Notes SIGTERM and SIGUSR1 instead of dying; a second one ends the process at once."""
+
+    def __init__(self):
+        self.received = False
+        self.former: dict = {}
+
+    def __enter__(self):
+        # Python allows handlers in the main thread only; elsewhere a signal is the caller's matter
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGUSR1):
+                self.former[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, _number, _frame) -> None:
+        self.received = True
+        for number in self.former:
+            signal.signal(number, signal.SIG_DFL)
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.former.items():
+            signal.signal(number, handler)
+
+
+def _seed_everything(chosen: Settings, threads: int) -> None:
+    torch.set_num_threads(max(threads, 1))
+    random.seed(chosen.seed)
+    np.random.seed(chosen.seed)  # noqa: NPY002
+    torch.manual_seed(chosen.seed)
+    torch.backends.cudnn.benchmark = not chosen.deterministic
+    if chosen.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(chosen.deterministic, warn_only=True)
+
+
+def _explain_memory(error: BaseException, chosen: Settings, training) -> BaseException:
+    """An error of too little memory as a message with a way out; any other error as it is."""
+    text = str(error)
+    short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate" in text
+    if not short:
+        return error
+    height, width = training.size
+    return StudyError(
+        f"too little memory for 'train.batch' = {chosen.batch} of {height}×{width} pixels with "
+        f"'train.generator.filters' = {chosen.generator['filters']}; lower one of them. The last saved state is kept"
+    )
+
+
+def _write_results(run: _Run, folder: Path, code: str) -> dict:
+    weights, iteration = run.weights()
+    content = to_safetensors(weights)
+    (folder / "weights.safetensors").write_bytes(content)
+    with open(folder / "history.jsonl", "w") as handle:
+        handle.writelines(json.dumps(entry) + "\n" for entry in run.history)
+    options = {
+        "objective": run.chosen.objective,
+        "generator": run.chosen.generator,
+        "multiple": networks.GENERATOR_MULTIPLE,
+        "image_size": list(run.training.original_size),
+        "grey_range": [0, 255],
+        "weights": run.chosen.weights,
+        "iteration": iteration,
+        "weights_sha256": hashlib.sha256(content).hexdigest(),
+        **run.objective.describe(),
+        "seed": run.chosen.seed,
+        "settings": asdict(run.chosen),
+        "device": run.device.type,
+        "precision": run.precision,
+        "threads": run.threads,
+        "training_pairs": len(run.training),
+        "validation_pairs": len(run.held_out) if run.held_out else 0,
+        "data": run.training.digest(),
+        "code": code,
+        "versions": provenance.versions(),
+    }
+    (folder / "options.json").write_text(json.dumps(options, indent=1, sort_keys=True) + "\n")
+    return options

@@ -1,0 +1,24 @@
+"""Adapter of `train`: packed pairs of a fold to a generator's weights, history and options."""
+
+from pathlib import Path
+
+from mrsynth import job, pairs
+from mrsynth.train import train
+
+
+def work(job_):
+    """Train one model on one fold; its rolling state stays in the final folder."""
+    names = job_.wildcards
+    train(
+        pairs.read_pack(job_.input.train),
+        pairs.read_pack(job_.input.validation),
+        Path(job_.output.weights).parent,
+        state_folder=Path(snakemake.output.weights).parent,
+        code=str(snakemake.params.code),
+        label=f"{names.task}/{names.model} fold {names.fold}",
+        threads=job_.threads,
+        **job_.cfg,
+    )
+
+
+job.run(snakemake, work)
