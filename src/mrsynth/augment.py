@@ -1,8 +1,9 @@
 """Random flips, shifts and small rotations of whole batches, on the device that holds them.
 
-The settings are those of Jin et al. 2019 ("we augmented the training data with random online transforms"): flip with
-probability 0.5, padding to 286² and a random 256² crop, rotation within ±5°. Random numbers are drawn on the CPU
-from torch's global generator, so that a checkpoint keeps them and all devices draw alike.
+The settings are those of Jin et al. 2019 ("we augmented the training data with random online
+transforms"): flip with probability 0.5, padding to 286² and a random 256² crop, rotation within
+±5°. Random numbers are drawn on the CPU from torch's global generator, so that a checkpoint keeps
+them and all devices draw alike.
 """
 
 import math
@@ -23,7 +24,7 @@ BACKGROUND = -1.0
 """Grey level 0 on the networks' scale; what padding is filled with."""
 
 INSIDE = 0.999
-"""A rotated mask's pixel counts only if its interpolated value exceeds this, that is, if all its sources do."""
+"""An interpolated mask counts only above this: where all the pixels it comes from do."""
 
 
 def draw(
@@ -44,8 +45,9 @@ def draw(
         rotation_deg: Largest rotation either way, uniform; 0 leaves rotations out.
 
     Returns:
-        [n, 2, 3] matrices from output to input positions, in ``affine_grid``'s units (±1 are the image's outer
-        edges). Shifts are whole pixels, so that without rotation no value is interpolated.
+        [n, 2, 3] matrices from output to input positions, in ``affine_grid``'s units (±1 are the
+        image's outer edges). Shifts are whole pixels, so that without rotation no value is
+        interpolated.
     """
     height, width = size
     sign = torch.where(torch.rand(count) < flip, -1.0, 1.0)
@@ -89,8 +91,8 @@ def augment(batch: dict[str, torch.Tensor], paired: bool = True, **settings) -> 
 
     Args:
         batch: Images in [-1, 1], mask of 0 and 1.
-        paired: One draw for source, target and mask of a pair; otherwise the target draws its own, and the
-            mask follows the source.
+        paired: One draw for source, target and mask of a pair; otherwise the target draws its own,
+            and the mask follows the source.
         **settings: As :func:`draw` takes them.
     """
     count, _, height, width = batch["source"].shape

@@ -1,4 +1,5 @@
-"""Rolling training state: saved so that no interruption can spoil it, loaded so that training goes on bit by bit.
+"""Rolling training state: saved so that no interruption can spoil it, loaded so that training goes
+on bit by bit.
 
 A file is 32 bytes of SHA-256 and then torch's own format. The last two are kept (``state.pt`` and
 ``state-previous.pt``): a damaged newest one falls back to the one before.

@@ -33,8 +33,8 @@ def lock_folder() -> Path:
 def visible_cards() -> list[str]:
     """A name per card that this process may use, in torch's order.
 
-    The card's own UUID where torch knows it: under Slurm or ``CUDA_VISIBLE_DEVICES`` two processes may both
-    call different cards number 0.
+    The card's own UUID where torch knows it: under Slurm or ``CUDA_VISIBLE_DEVICES`` two processes
+    may both call different cards number 0.
     """
     if not torch.cuda.is_available():
         return []
@@ -97,7 +97,8 @@ def _wait_for_card(cards: list[str], folder: Path, patience_s: float):
                 return number, handle
         if time.monotonic() >= deadline:
             raise StudyError(
-                f"all {len(cards)} cards are in use by other trainings of mrsynth; start snakemake with "
+                f"all {len(cards)} cards are in use by other trainings of mrsynth; start "
+                f"snakemake with "
                 f"'--resources gpu={len(cards)}', or set 'share_device: true'"
             )
         if not told:
@@ -107,7 +108,7 @@ def _wait_for_card(cards: list[str], folder: Path, patience_s: float):
 
 
 def _try_lock(path: Path):
-    """An open, locked file, or None. The system frees the lock when the process ends, however it ends."""
+    """An open, locked file, or None. The lock ends with the process, however that ends."""
     handle = open(path, "a")  # noqa: SIM115
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

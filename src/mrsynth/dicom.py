@@ -1,6 +1,7 @@
 """DICOM files: their headers as plain values, slice by slice, and their pixels in true values.
 
-Headers are read without pixels and without the elements that nothing needs. What a header lacks is a
+Headers are read without pixels and without the elements that nothing needs. What a header lacks is
+a
 named problem, never a guess. No text from a header ends in a message.
 """
 
@@ -52,25 +53,60 @@ NO_IMAGE_NAMES = {"dicomdir", "readme", "license", "licence", "version", "lockfi
 POOL_FROM = 400
 """With fewer files, starting processes costs more than it saves."""
 
-TEXTS = (
-    "SOPClassUID SOPInstanceUID SeriesInstanceUID StudyInstanceUID PatientID FrameOfReferenceUID "
-    "Modality PatientSex PatientAge PatientBirthDate StudyDate SeriesDate AcquisitionDate "
-    "Manufacturer ManufacturerModelName ConvolutionKernel ContrastBolusAgent SeriesDescription "
-    "ProtocolName SequenceName PhotometricInterpretation LossyImageCompression SyntheticData "
-    "BurnedInAnnotation ComplexImageComponent"
-).split()
+TEXTS = [
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "SeriesInstanceUID",
+    "StudyInstanceUID",
+    "PatientID",
+    "FrameOfReferenceUID",
+    "Modality",
+    "PatientSex",
+    "PatientAge",
+    "PatientBirthDate",
+    "StudyDate",
+    "SeriesDate",
+    "AcquisitionDate",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "ConvolutionKernel",
+    "ContrastBolusAgent",
+    "SeriesDescription",
+    "ProtocolName",
+    "SequenceName",
+    "PhotometricInterpretation",
+    "LossyImageCompression",
+    "SyntheticData",
+    "BurnedInAnnotation",
+    "ComplexImageComponent",
+]
 LISTS = ("ImageType", "ScanningSequence", "SequenceVariant", "ScanOptions")
-NUMBERS = (
-    "Rows Columns BitsAllocated SamplesPerPixel NumberOfFrames MagneticFieldStrength KVP "
-    "RepetitionTime EchoTime InversionTime FlipAngle EchoNumbers EchoTrainLength "
-    "DiffusionBValue TemporalPositionIdentifier AcquisitionNumber SliceThickness "
-    "RescaleSlope RescaleIntercept"
-).split()
+NUMBERS = [
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "SamplesPerPixel",
+    "NumberOfFrames",
+    "MagneticFieldStrength",
+    "KVP",
+    "RepetitionTime",
+    "EchoTime",
+    "InversionTime",
+    "FlipAngle",
+    "EchoNumbers",
+    "EchoTrainLength",
+    "DiffusionBValue",
+    "TemporalPositionIdentifier",
+    "AcquisitionNumber",
+    "SliceThickness",
+    "RescaleSlope",
+    "RescaleIntercept",
+]
 VECTORS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 WANTED = [tag_for_keyword(name) for name in (*TEXTS, *LISTS, *NUMBERS, *VECTORS, *GROUPS)]
 FRAME_NUMBERS = {"EffectiveEchoTime": "EchoTime", "InversionTimes": "InversionTime"}
-"""Elements of enhanced objects that carry other names than in single-frame ones (PS3.3 C.8.13.5)."""
+"""Elements that enhanced objects call by other names (PS3.3 C.8.13.5)."""
 
 
 @dataclass
@@ -97,7 +133,7 @@ class Header:
 
 
 def list_files(root: str | Path) -> list[str]:
-    """Paths of all files below a folder, sorted; links to folders are followed once, never in a circle."""
+    """Sorted paths of all files below a folder; linked folders are followed once."""
     seen, found, queue = set(), [], [str(root)]
     while queue:
         folder = queue.pop()
@@ -139,7 +175,7 @@ def read_header(path: str, accept_bare: bool = False) -> Header:
     except OSError:
         header.code, header.message = "UNREADABLE", "the file can't be opened"
     except Exception:
-        # A damaged file can raise nearly anything inside the parser, and its text may quote the header.
+        # A damaged file raises nearly anything in the parser, whose text may quote the header.
         header.code, header.message = "CORRUPT", "the file can't be parsed as DICOM"
     return header
 
@@ -408,66 +444,3 @@ def _check_geometry(values: dict) -> None:
         raise Refusal("MISSING_SPACING", "no PixelSpacing")
     if spacing.shape != (2,) or not np.isfinite(spacing).all() or (spacing <= 0).any():
         raise Refusal("BAD_SPACING", "PixelSpacing is not two positive numbers")
-
-
-def read_dataset(path: str) -> pydicom.Dataset:
-    """Read a whole file, pixels included (still encoded).
-
-    Raises:
-        Refusal: ``CORRUPT`` if it can't be parsed.
-    """
-    try:
-        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
-            warnings.simplefilter("ignore")
-            return pydicom.dcmread(path, force=True)
-    except Exception:
-        raise Refusal("CORRUPT", "a file of the series can't be parsed") from None
-
-
-def stored_values(dataset: pydicom.Dataset, frame: int | None = None) -> np.ndarray:
-    """Stored pixel values of a dataset or of one of its frames.
-
-    Bits outside BitsStored are dropped (old overlays and noise live there) and the sign is that of the highest
-    stored bit (PS3.5 8.1.1).
-
-    Returns:
-        int32 [rows, columns], before any rescale.
-
-    Raises:
-        Refusal: ``CORRUPT`` if the pixels can't be decoded, ``MISSING_DECODER``.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            decoder = get_decoder(dataset.file_meta.get("TransferSyntaxUID", "1.2.840.10008.1.2"))
-            pixels, _ = decoder.as_array(dataset, index=frame, raw=True)
-    except RuntimeError as error:
-        if "plugin" in str(error) and "missing" in str(error):
-            raise Refusal("MISSING_DECODER", "no decoder for the transfer syntax") from None
-        raise Refusal("CORRUPT", "the pixels of a file can't be decoded") from None
-    except Exception:
-        raise Refusal("CORRUPT", "the pixels of a file can't be decoded") from None
-    if pixels.shape != (dataset.Rows, dataset.Columns):
-        raise Refusal("CORRUPT", "the pixels of a file don't have the promised size")
-    return _stored_bits(pixels, dataset)
-
-
-def _stored_bits(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
-    """Integers of BitsStored bits out of the words that hold them."""
-    bits = int(dataset.BitsStored)
-    if bits == dataset.BitsAllocated:
-        return values.astype(np.int64)
-    shift = int(dataset.get("HighBit", bits - 1)) - (bits - 1)
-    return sign_extended(values.astype(np.int64) >> shift, bits, dataset.PixelRepresentation == 1)
-
-
-def sign_extended(values, bits: int, signed: bool):
-    """Integers (array or number) as the lowest ``bits`` bits mean them."""
-    values = values & ((1 << bits) - 1)
-    half = 1 << (bits - 1)
-    return (values ^ half) - half if signed else values
-
-
-def pixel_digest(path: str, frame: int | None = None) -> str:
-    """Digest of the stored values, to tell a repeated slice from another one at its place."""
-    return hashlib.sha256(stored_values(read_dataset(path), frame).tobytes()).hexdigest()

@@ -59,7 +59,8 @@ class Pairs:
         }
 
     def mismatched(self, seed: int) -> "Pairs":
-        """Every source with the target of another subject: the control that has nothing to learn but means.
+        """Every source with the target of another subject: the control that has nothing to learn
+        but means.
 
         Raises:
             StudyError: If there is no such matching.
@@ -85,9 +86,10 @@ def prepare(pack: Mapping[str, np.ndarray], region: str) -> Pairs:
     """Arrays of a pack as tensors.
 
     Args:
-        pack: ``source``, ``target`` [n, h, w] 0–255, ``valid``, ``body`` [n, h, w], ``subject`` [n].
-        region: Where the mask is 1: ``image``, ``valid``, or ``body`` (inside valid). Padding to the
-            networks' multiple is never in it.
+        pack: ``source``, ``target`` [n, h, w] 0–255, ``valid``, ``body`` [n, h, w], ``subject``
+            [n].
+        region: Where the mask is 1: ``image``, ``valid``, or ``body`` (inside valid). Padding to
+            the networks' multiple is never in it.
 
     Raises:
         StudyError: If the pack holds NaN or infinite values.
@@ -130,7 +132,7 @@ def to_grey(images: torch.Tensor) -> np.ndarray:
 
 
 def order(iteration: int, count: int, total: int, seed: int) -> list[int]:
-    """Which of ``total`` items an iteration takes: every epoch a new permutation, batches run on across epochs."""
+    """Which of ``total`` items an iteration takes: one permutation of all after another."""
     numbers, permutations = [], {}
     for place in range(iteration * count, (iteration + 1) * count):
         epoch, within = divmod(place, total)
@@ -143,17 +145,19 @@ def order(iteration: int, count: int, total: int, seed: int) -> list[int]:
 def mismatch(subject: np.ndarray, seed: int) -> np.ndarray:
     """A permutation that gives every item the partner of another subject.
 
-    Items are lined up subject by subject, in random order, and the line is rotated by the length of its
-    longest subject, which no two items of one subject can be apart.
+    Items are lined up subject by subject, in random order, and the line is rotated by the length
+    of its longest subject, which no two items of one subject can be apart.
 
     Raises:
-        StudyError: If one subject has more than half of all items, so that no such permutation exists.
+        StudyError: If one subject has more than half of all items, so that no such permutation
+        exists.
     """
     names, counts = np.unique(subject, return_counts=True)
     longest = int(counts.max())
     if 2 * longest > len(subject):
         raise StudyError(
-            "config key 'train.shuffle_pairs' = true needs subjects of whom none has more than half of the "
+            "config key 'train.shuffle_pairs' = true needs subjects of whom none has more than "
+            "half of the "
             f"training pairs; here one of {len(names)} has {longest} of {len(subject)}"
         )
     random = np.random.default_rng(seed)

@@ -39,6 +39,7 @@ def panel(
     long: pd.DataFrame,
     *,
     model: str,
+    task: str = "",
     metric_region: str = "body",
     error_max: float = 100.0,
 ) -> Figure:
@@ -53,6 +54,7 @@ def panel(
         syntheses: Its synthetic images, parallel to the packs.
         long: The long table, which has this model.
         model: The model to show.
+        task: Its task's name, for the title.
         metric_region: Region of the ranking.
         error_max: Upper end of the error's colour scale in grey levels.
     """
@@ -79,9 +81,9 @@ def panel(
     bar = figure.colorbar(shown, ax=list(axes[:, 3]), shrink=0.8, pad=0.03, extend="max")
     bar.set_label("grey levels (0–255)", fontsize=8)
     bar.ax.tick_params(labelsize=8)
-    figure.suptitle(
-        f"{model}: {_words(rows)} of {_tested(long, model)} test subjects by MAE", fontsize=10
-    )
+    name = ", ".join(filter(None, (task, model)))
+    count = f"{_words(rows)} of {_tested(long, model)} test subjects"
+    figure.suptitle(f"{name}: {count} by MAE ({metric_region})", fontsize=10)
     return figure
 
 
@@ -141,7 +143,7 @@ def curves(histories: list[list[dict]], models: list[str], folds: list[int]) -> 
             ]
             if points:
                 _draw(axis, np.array(points, float), order.index(model), name == "validation_mae")
-        axis.set_title(name.replace("_", " "), fontsize=9)
+        axis.set_title(name.replace("_", " ").replace("mae", "MAE"), fontsize=9)
         axis.set_xlabel("iteration", fontsize=8)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.3)
@@ -174,7 +176,7 @@ def errors(long: pd.DataFrame, *, metric: str = "mae", region: str = "body") -> 
         colour = "#777777" if name in BASELINES else _colour(place)
         points = table[name].to_numpy()
         axis.scatter(np.full(len(points), place), points, s=28, color=colour, zorder=2)
-        axis.hlines(np.nanmean(points), place - 0.25, place + 0.25, color="black", lw=2, zorder=3)
+        axis.hlines(np.nanmean(points), place - 0.3, place + 0.3, color="black", lw=2, zorder=1)
     axis.set_xticks(places, [name.replace("_", "\n") for name in names], fontsize=9)
     axis.set_xlim(-0.5, len(names) - 0.5)
     axis.set_ylim(bottom=0)
@@ -195,6 +197,7 @@ def make(
     models: list[str] = (),
     folds: list[int] = (),
     controls: list[str] = (),
+    task: str = "",
     region: str = "body",
     error_max: float = 100.0,
 ) -> Figure:
@@ -206,12 +209,22 @@ def make(
         long: The long tables of the task, one under the other.
         models, folds: What each of the files is of.
         controls: Models that the panel passes over, such as one trained on shuffled pairs.
+        task: Name for the titles.
         region: Region of the MAE in ``panel`` and ``errors``.
         error_max: Upper end of the panel's error scale in grey levels.
 
     Raises:
-        StudyError: There is no such figure.
+        StudyError: There is no such figure, or the region was not measured.
     """
+    if figure not in FIGURES:
+        raise StudyError(f"figure '{figure}' does not exist; there are: {', '.join(FIGURES)}")
+    if figure == "curves":
+        return curves(list(histories), list(models), list(folds))
+    if len(long) and region not in set(long["region"]):
+        raise StudyError(
+            f"config key 'plot.region' = '{region}' is not measured; add it to 'evaluate.regions' "
+            f"or choose one of: {', '.join(long['region'].unique())}"
+        )
     if figure == "panel":
         model = next((name for name in models if name not in controls), models[0])
         own = [number for number, name in enumerate(models) if name == model]
@@ -220,14 +233,11 @@ def make(
             [syntheses[number] for number in own],
             long,
             model=model,
+            task=task,
             metric_region=region,
             error_max=error_max,
         )
-    if figure == "curves":
-        return curves(list(histories), list(models), list(folds))
-    if figure == "errors":
-        return errors(long, region=region)
-    raise StudyError(f"figure '{figure}' does not exist; there are: {', '.join(FIGURES)}")
+    return errors(long, region=region)
 
 
 def read_history(path: str | Path) -> list[dict]:
@@ -310,10 +320,10 @@ def _draw(axis, points: np.ndarray, number: int, marked: bool) -> None:
         marker = "o" if marked else None
         axis.plot(*points.T, color=colour, linewidth=1.4, marker=marker, markersize=3)
         return
-    width = len(points) // 20
+    width = len(points) // 20 | 1
     smooth = np.convolve(points[:, 1], np.ones(width) / width, mode="valid")
     axis.plot(*points.T, color=colour, linewidth=0.6, alpha=0.3)
-    axis.plot(points[width - 1 :, 0], smooth, color=colour, linewidth=1.4)
+    axis.plot(points[width // 2 : width // 2 + len(smooth), 0], smooth, color=colour, linewidth=1.4)
 
 
 def _colour(number: int) -> str:

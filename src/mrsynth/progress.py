@@ -1,4 +1,4 @@
-"""What a person sees while a model trains: a forecast, a bar on a terminal, now and then a line elsewhere."""
+"""What a person sees while a model trains: a forecast, a bar on a terminal, lines elsewhere."""
 
 import logging
 import sys

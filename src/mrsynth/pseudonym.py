@@ -1,6 +1,7 @@
 """Pseudonyms: keyed hashes of identities, and the private files that make them.
 
-A pseudonym is the start of HMAC-SHA256(key, identity) (RFC 2104) in base32 (RFC 4648). Without the key it can
+A pseudonym is the start of HMAC-SHA256(key, identity) (RFC 2104) in base32 (RFC 4648). Without the
+key it can
 be neither undone nor found by trying all patient numbers, which a plain hash would allow.
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 from mrsynth.errors import StudyError
 
 KEY_BYTES = 32
-"""Length of a random key: the block of SHA-256's output, more adds nothing (RFC 2104, section 3)."""
+"""Length of a random key: that of SHA-256's output; more adds nothing (RFC 2104, 3)."""
 
 LETTERS = 8
 """Letters of a pseudonym: 40 bits, so that 10 000 persons collide with a chance of 1 in 20 000."""
@@ -62,11 +63,12 @@ def _digest(key: bytes, kind: str, identity: str) -> bytes:
 
 
 def read_key(folder: str | Path, key_hex: str | None = None) -> bytes:
-    """The study's key: the config's fixed one, or that of ``<folder>/key``, made at random if absent.
+    """The study's key: the config's fixed one, or ``<folder>/key``, made if absent.
 
     Args:
         folder: The private folder.
-        key_hex: Fixed key in hexadecimal, only for data that need no protection, such as the phantoms.
+        key_hex: Fixed key in hexadecimal, only for data that need no protection, such as the
+            phantoms.
 
     Raises:
         StudyError: If either key is not hexadecimal or too short.
@@ -94,7 +96,7 @@ def _parse_key(text: str, where: str) -> bytes:
 
 
 def read_links(folder: str | Path) -> dict[str, str]:
-    """Patient ID → person, from ``<folder>/links.tsv`` (columns ``patient_id``, ``person``), if it is there.
+    """Patient ID → person, from ``<folder>/links.tsv`` (columns patient_id, person), if any.
 
     Two IDs of one person get one pseudonym, so that the person can't be in two roles.
 

@@ -1,6 +1,7 @@
 """Slices in space: which of them form a stack, in which order, and with which affine.
 
-Only ImagePositionPatient, ImageOrientationPatient and PixelSpacing count (DICOM PS3.3 C.7.6.2.1.1); slice
+Only ImagePositionPatient, ImageOrientationPatient and PixelSpacing count (DICOM PS3.3
+C.7.6.2.1.1); slice
 numbers, slice locations, spacing and tilt tags are not looked at. Coordinates are LPS mm.
 """
 
@@ -17,16 +18,16 @@ SAME_POSITION_MM = 0.01
 """Slices closer than this are at the same position: no scanner takes steps of 10 µm."""
 
 LINE_TOLERANCE_MM = 0.05
-"""How far slices of one stack may lie off a common line; scanners round positions to 0.01 mm or less."""
+"""How far slices may lie off a common line; scanners round positions to 0.01 mm or less."""
 
 LATTICE_TOLERANCE = 0.1
-"""How far a gap may be from a whole number of steps to look like missing slices (share of a step)."""
+"""How far (in steps) a gap may be from a whole number to look like missing slices."""
 
 FEW_MISSING = 2
-"""Up to so many slices missing in a gap that fits the step are lost slices; disc blocks lie further apart."""
+"""Gaps that fit so many slices have lost them; disc blocks lie further apart."""
 
 LARGEST_BLOCK = 12
-"""Blocks of a disc hold at most so many slices; equal halves of a longer stack are a stack with a hole."""
+"""Slices of a disc block at most; equal halves of a longer stack are one with a hole."""
 
 PLANES = ("sagittal", "coronal", "axial")
 """Plane whose normal is the patient's x, y, z axis."""
@@ -37,8 +38,10 @@ class Geometry:
     """A stack's place in space.
 
     Attributes:
-        matrix: 4×4, from indices (x, y, z) to LPS mm; its third column is oblique to the others if tilted.
-        tilt_deg: Angle between the line of the slices and their normal; 0 if the grid is orthogonal.
+        matrix: 4×4, from indices (x, y, z) to LPS mm; its third column is oblique to the others if
+        tilted.
+        tilt_deg: Angle between the line of the slices and their normal; 0 if the grid is
+            orthogonal.
         deviation_mm: Largest distance of a slice's corner from where the matrix puts it.
     """
 
@@ -94,12 +97,16 @@ def split(
 ) -> tuple[list[np.ndarray], np.ndarray]:
     """Split the slices of an acquisition into stacks.
 
-    Slices of one stack share their orientation and lie on one line (oblique to the normal where the gantry was
-    tilted). Where the step along the normal exceeds ``gap_factor`` times the most frequent one, the line is cut or
+    Slices of one stack share their orientation and lie on one line (oblique to the normal where
+    the gantry was
+    tilted). Where the step along the normal exceeds ``gap_factor`` times the most frequent one,
+    the line is cut or
     refused:
 
-    * the gap is a whole number of steps and at most two slices would fit in: slices are missing, refuse;
-    * the gap is no whole number of steps, or all pieces are equally long disc blocks: separate blocks;
+    * the gap is a whole number of steps and at most two slices would fit in: slices are missing,
+      refuse;
+    * the gap is no whole number of steps, or all pieces are equally long disc blocks: separate
+      blocks;
     * anything else: ambiguous, refuse.
 
     Args:
@@ -109,11 +116,13 @@ def split(
         gap_factor: Steps above this multiple of the most frequent step are gaps.
 
     Returns:
-        Stacks as index arrays, each in the order of its normal, stacks cranial to caudal (axial), right to left
-        (sagittal), front to back (coronal); and the stray slices that no other slice is parallel to.
+        Stacks as index arrays, each in the order of its normal, stacks cranial to caudal (axial),
+        right to left (sagittal), front to back (coronal); and the stray slices, too few to be a
+        stack.
 
     Raises:
-        Refusal: ``MISSING_SLICES``, ``AMBIGUOUS_GAPS``, ``DUPLICATE_POSITION``, ``INCONSISTENT_GEOMETRY`` or
+        Refusal: ``MISSING_SLICES``, ``AMBIGUOUS_GAPS``, ``DUPLICATE_POSITION``,
+        ``INCONSISTENT_GEOMETRY`` or
             ``TOO_FEW_SLICES``.
     """
     stacks, stray = [], []
@@ -183,13 +192,13 @@ def geometry(
         )
     raise Refusal(
         "INCONSISTENT_GEOMETRY",
-        f"a slice's corner lies {deviation:.3g} mm off the stack's grid (allowed {tolerance_mm:g} mm)",
+        f"a slice's corner lies {deviation:.3g} mm off the grid (allowed {tolerance_mm:g} mm)",
         "leave the series out, or raise 'convert.tolerance_mm' and 'index.tolerance_mm'",
     )
 
 
 def check_orientation(orientation: np.ndarray, tolerance: float = 1e-3) -> bool:
-    """Whether six direction cosines are finite, of unit length and perpendicular (PS3.3 C.7.6.2.1.1)."""
+    """Whether six direction cosines are of unit length and perpendicular (PS3.3 C.7.6.2.1.1)."""
     if orientation.shape != (6,) or not np.isfinite(orientation).all():
         return False
     axes = orientation.reshape(2, 3)
@@ -210,7 +219,7 @@ def _orientation_clusters(orientations: np.ndarray) -> list[np.ndarray]:
 
 
 def _lines(positions: np.ndarray, direction: np.ndarray, min_slices: int) -> list[np.ndarray]:
-    """Slices with a common orientation, grouped by the line they lie on, each in the normal's order."""
+    """Parallel slices grouped by the line they lie on, each in the normal's order."""
     along = positions @ direction
     offsets = positions - np.outer(along, direction)
     order = np.lexsort((*offsets.T, along))
@@ -254,7 +263,8 @@ def _pieces(along: np.ndarray, min_slices: int, gap_factor: float) -> list[np.nd
     if (lattice & (missing <= FEW_MISSING)).any():
         raise Refusal(
             "MISSING_SLICES",
-            f"{int(missing[lattice].sum())} slices missing: gap of {named} mm where the step is {step:.4g} mm",
+            f"{int(missing[lattice].sum())} slices missing: "
+            f"gap of {named} mm where the step is {step:.4g} mm",
             "send the series again; slices are never invented",
         )
     lengths = [len(piece) for piece in pieces]
@@ -262,8 +272,8 @@ def _pieces(along: np.ndarray, min_slices: int, gap_factor: float) -> list[np.nd
     if min(lengths) < min_slices or (lattice.any() and not blocks):
         raise Refusal(
             "AMBIGUOUS_GAPS",
-            f"gap of {named} mm where the step is {step:.4g} mm, pieces of {min(lengths)} to {max(lengths)} "
-            "slices: separate blocks or lost slices",
+            f"gap of {named} mm where the step is {step:.4g} mm, pieces of {min(lengths)} to "
+            f"{max(lengths)} slices: separate blocks or lost slices",
             "leave the series out, or choose another one in config/cohort.tsv",
         )
     return pieces
@@ -279,7 +289,7 @@ def _modal(steps: np.ndarray) -> float:
 
 
 def _line_fit(x: np.ndarray, y: np.ndarray, single: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Least-squares line through points y [n, 3] over x [n]: slope and value at 0; ``single`` if n is 1."""
+    """Slope (``single`` if n is 1) and start of the least-squares line of y [n, 3] over x [n]."""
     spread = x - x.mean()
     weight = spread @ spread
     slope = spread @ y / weight if weight > 0 else single
@@ -306,10 +316,7 @@ def _deviation(matrix: np.ndarray, corners: np.ndarray, size: tuple[int, int]) -
     """Largest distance between corners [n, 4, 3] and where a matrix puts them, mm."""
     rows, columns = size
     indices = np.array(
-        [
-            [(x, y, z) for y in (0, rows - 1) for x in (0, columns - 1)]
-            for z in range(len(corners))
-        ],
+        [[(x, y, z) for y in (0, rows - 1) for x in (0, columns - 1)] for z in range(len(corners))],
         dtype=float,
     )
     placed = indices @ matrix[:3, :3].T + matrix[:3, 3]

@@ -27,6 +27,9 @@ SEED = re.compile(r"^(?P<model>.+)-seed(?P<seed>\d+)$")
 SLICE = ["task", "fold", "subject", "key", "verdict", "method", "region", "metric"]
 """What tells one value of the long table from another, the model's own copy of a baseline aside."""
 
+ERRORS = ("mae", "mse")
+"""Metrics of which less is better."""
+
 TITLES = {
     "cases": "Each test subject, in the form of Table 1 of Lee et al. 2020",
     "methods": "Models and baselines",
@@ -48,7 +51,8 @@ NOTES = {
         "seeds, `seed_sd` is the SD between seeds of the mean over subjects. `identity`, "
         "`histogram`, `mean_target` and `lookup` need no network; the last three were fitted "
         "on the training subjects of the same fold. `image` is all pixels, `valid` leaves out "
-        "padding, `body` is the patient. `psnr_paper` is `psnr` + 48.13 dB."
+        "padding, `body` is the patient. `psnr_paper` is `psnr` + 48.13 dB. "
+        "A `control` was trained to fail, on shuffled pairs."
     ),
     "differences": (
         "Method minus reference within each subject; for errors, a negative difference is in "
@@ -92,11 +96,13 @@ def cases(long: pd.DataFrame, *, regions: list[str] = ("image", "body")) -> pd.D
     return pd.DataFrame(rows, columns=[*head, *printed])
 
 
-def methods(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFrame:
+def methods(
+    long: pd.DataFrame, *, regions: list[str] = REGIONS, controls: list[str] = ()
+) -> pd.DataFrame:
     """Mean and SD over subjects for each region and method, models first, then the baselines.
 
     Returns:
-        Columns ``task, region, method, subjects, slices, seeds``, and ``<metric>_mean``,
+        Columns ``task, region, method, kind, subjects, slices, seeds``, and ``<metric>_mean``,
         ``<metric>_sd``, ``<metric>_seed_sd`` for each metric.
     """
     wide = _wide(by_subject(long))
@@ -110,6 +116,7 @@ def methods(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFrame
             "task": task,
             "region": region,
             "method": method,
+            "kind": kind(method, controls),
             "subjects": len(part),
             "slices": part["slices"].sum(),
             "seeds": own["method"].nunique(),
@@ -119,15 +126,22 @@ def methods(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFrame
             row[f"{name}_sd"] = deviation(part[name])
             row[f"{name}_seed_sd"] = deviation(own.groupby("method")[name].mean())
         rows.append(row)
-    columns = [f"{name}_{kind}" for name in _metrics(wide) for kind in ("mean", "sd", "seed_sd")]
-    return pd.DataFrame(
-        rows, columns=["task", "region", "method", "subjects", "slices", "seeds", *columns]
-    )
+    columns = [f"{name}_{part}" for name in _metrics(wide) for part in ("mean", "sd", "seed_sd")]
+    head = ["task", "region", "method", "kind", "subjects", "slices", "seeds"]
+    return pd.DataFrame(rows, columns=[*head, *columns])
+
+
+def kind(method: str, controls: list[str]) -> str:
+    """``model``, ``control`` or ``baseline``; a control may be given with or without its seed."""
+    if method in BASELINES:
+        return "baseline"
+    return "control" if method in {*controls, *map(_base, controls)} else "model"
 
 
 def differences(
     long: pd.DataFrame,
     *,
+    controls: list[str] = (),
     metric: str = "mae",
     region: str = "body",
     confidence: float = 0.95,
@@ -137,13 +151,13 @@ def differences(
     """Per-subject paired differences of every model from every baseline and every other model.
 
     Returns:
-        Columns ``task, method, reference, region, metric, subjects, seeds, mean, sd, seed_sd,
+        Columns ``task, method, kind, reference, region, metric, subjects, seeds, mean, sd, seed_sd,
         t_low, t_high, bootstrap_low, bootstrap_high, better``; intervals are NaN with fewer than
         two subjects.
     """
     part = _select(by_subject(long), region=region, metric=metric)
     seeds = _select(by_subject(long, pool_seeds=False), region=region, metric=metric)
-    larger_is_better = metric not in ("mae", "mse")
+    larger_is_better = metric not in ERRORS
     rows = []
     for task in part["task"].unique():
         values = _select(part, task=task).pivot(index="subject", columns="method", values="value")
@@ -159,6 +173,7 @@ def differences(
                     {
                         "task": task,
                         "method": method,
+                        "kind": kind(method, controls),
                         "reference": reference,
                         "region": region,
                         "metric": metric,
@@ -174,8 +189,17 @@ def differences(
     return pd.DataFrame(rows, columns=DIFFERENCES)
 
 
-DIFFERENCES = ["task", "method", "reference", "region", "metric", "subjects", "seeds", "mean", "sd"]
-DIFFERENCES += ["seed_sd", "t_low", "t_high", "bootstrap_low", "bootstrap_high", "better"]
+DIFFERENCES = ["task", "method", "kind", "reference", "region", "metric", "subjects", "seeds"]
+DIFFERENCES += [
+    "mean",
+    "sd",
+    "seed_sd",
+    "t_low",
+    "t_high",
+    "bootstrap_low",
+    "bootstrap_high",
+    "better",
+]
 
 
 def verdicts(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFrame:
@@ -198,7 +222,7 @@ def verdicts(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFram
             for name in _metrics(wide):
                 row |= {f"{name}_mean": mean(part[name]), f"{name}_sd": deviation(part[name])}
             rows.append(row)
-    columns = [f"{name}_{kind}" for name in _metrics(wide) for kind in ("mean", "sd")]
+    columns = [f"{name}_{part}" for name in _metrics(wide) for part in ("mean", "sd")]
     return pd.DataFrame(
         rows, columns=["task", "region", "method", "verdict", "subjects", "slices", *columns]
     )
@@ -211,57 +235,64 @@ def flow(rows: list[dict]) -> pd.DataFrame:
     )
 
 
-def make(table: str, long: pd.DataFrame, *, flow_rows: list[dict] = (), **cfg) -> pd.DataFrame:
+def make(
+    table: str,
+    long: pd.DataFrame,
+    *,
+    flow_rows: list[dict] = (),
+    controls: list[str] = (),
+    regions: list[str] = REGIONS,
+    difference_metric: str = "mae",
+    difference_region: str = "body",
+    confidence: float = 0.95,
+    bootstrap_samples: int = 10000,
+    bootstrap_seed: int = 1,
+) -> pd.DataFrame:
     """A table by its name.
 
     Args:
         table: Of :data:`TABLES`.
         long: The long tables of one task, one under the other.
         flow_rows: The rows of the inclusion flow.
-        cfg: ``regions`` of the tables (``cases`` shows them without ``valid``), and the settings of
-            :func:`differences` as ``difference_metric``, ``difference_region``, ``confidence``,
-            ``bootstrap_samples``, ``bootstrap_seed``.
+        controls: Models trained to fail, marked as such in ``kind``.
+        regions: Regions shown; ``cases`` shows them without ``valid``.
+        difference_metric, difference_region: What :func:`differences` compares.
+        confidence: Level of its intervals.
+        bootstrap_samples, bootstrap_seed: Of its bootstrap interval.
 
     Raises:
         StudyError: There is no such table, or the metric or region of the differences was not
             measured.
     """
-    settings = DEFAULTS | cfg
-    regions = list(settings["regions"])
     if table == "flow":
         return flow(list(flow_rows))
     if table == "cases":
         return cases(long, regions=[region for region in regions if region != "valid"])
     if table == "methods":
-        return methods(long, regions=regions)
+        return methods(long, regions=regions, controls=controls)
     if table == "verdicts":
         return verdicts(long, regions=regions)
     if table != "differences":
         raise StudyError(f"table '{table}' does not exist; there are: {', '.join(TABLES)}")
-    for column in ("metric", "region"):
-        value = settings[f"difference_{column}"]
-        if len(long) and value not in set(long[column]):
-            raise StudyError(
-                f"config key 'summarize.difference_{column}' = '{value}' is not measured; add "
-                f"it to 'evaluate.{column}s' or choose one of: {', '.join(long[column].unique())}"
-            )
+    _check_measured(long, "metric", difference_metric)
+    _check_measured(long, "region", difference_region)
     return differences(
         long,
-        metric=settings["difference_metric"],
-        region=settings["difference_region"],
-        **{key: settings[key] for key in ("confidence", "bootstrap_samples", "bootstrap_seed")},
+        controls=controls,
+        metric=difference_metric,
+        region=difference_region,
+        confidence=confidence,
+        bootstrap_samples=bootstrap_samples,
+        bootstrap_seed=bootstrap_seed,
     )
 
 
-DEFAULTS = {
-    "regions": list(REGIONS),
-    "difference_metric": "mae",
-    "difference_region": "body",
-    "confidence": 0.95,
-    "bootstrap_samples": 10000,
-    "bootstrap_seed": 1,
-}
-"""The settings of :func:`make`."""
+def _check_measured(long: pd.DataFrame, column: str, value: str) -> None:
+    if len(long) and value not in set(long[column]):
+        raise StudyError(
+            f"config key 'summarize.difference_{column}' = '{value}' is not measured; add it to "
+            f"'evaluate.{column}s' or choose one of: {', '.join(long[column].unique())}"
+        )
 
 
 def by_subject(long: pd.DataFrame, *, pool_seeds: bool = True) -> pd.DataFrame:

@@ -37,13 +37,14 @@ def load(
         options: Its ``options.json``.
         device: ``auto``, ``cpu`` or ``cuda``.
         batch: Images at once.
-        dropout: Keep dropout on, as Galbusera et al. 2018 (pix2pix) do; results then differ from call to call.
-        norm: Batch normalisation by ``running`` averages or by the present ``batch`` (pix2pix). Instance
-            normalisation knows no difference.
+        dropout: Keep dropout on, as Galbusera et al. 2018 (pix2pix) do; results then differ from
+            call to call.
+        norm: Batch normalisation by ``running`` averages or by the present ``batch`` (pix2pix).
+            Instance normalisation knows no difference.
 
     Returns:
-        A function of grey levels [n, h, w] (0–255) that gives synthetic ones, float32 of the same shape. Sizes
-        that the network can't take are extended by reflection and cut back.
+        A function of grey levels [n, h, w] (0–255) that gives synthetic ones, float32 of the same
+        shape. Sizes that the network can't take are extended by reflection and cut back.
 
     Raises:
         StudyError: If the weights are not those that the options describe.
@@ -114,7 +115,8 @@ def _set_mode(generator: nn.Module, dropout: bool, norm: str) -> None:
         if isinstance(module, nn.Dropout):
             module.train(dropout)
         if isinstance(module, nn.BatchNorm2d) and norm == "batch":
-            # training mode uses the batch's statistics; without averages it does not change the weights
+            # training mode uses the batch's statistics; without averages it does not change the
+            # weights
             module.track_running_stats = False
             module.running_mean = module.running_var = None
 

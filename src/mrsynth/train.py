@@ -1,8 +1,8 @@
 """`train`: one readable loop for every objective, from packed pairs to weights.
 
-The order of the data is a function of seed and epoch, all other chance comes from the generators whose states a
-checkpoint keeps; so an interrupted training goes on to the very same weights (on the same processor and
-number of threads).
+The order of the data is a function of seed and epoch, all other chance comes from the generators
+whose states a checkpoint keeps; so an interrupted training goes on to the very same weights (on
+the same processor and number of threads).
 """
 
 import contextlib
@@ -95,15 +95,15 @@ DISCRIMINATOR = {
     "norm": "instance",
     "affine": True,
 }
-"""Lee et al. 2020: "two convolutions and five strided convolutions"; the order and kernel are pix2pix's."""
+"""Lee et al. 2020: two convolutions and five strided ones; order and kernel are pix2pix's."""
 
 
 class NotFiniteError(RuntimeError):
     """A loss or a weight became NaN or infinite."""
 
 
-class Interrupted(SystemExit):  # noqa: N818
-    """The training stopped when it was asked to; its state is saved. The process's exit code is 75."""
+class Interrupted(SystemExit):
+    """The training was asked to stop; its state is saved, the process's exit code is 75."""
 
     def __init__(self):
         super().__init__(INTERRUPTED)
@@ -128,7 +128,8 @@ def settings(**cfg) -> Settings:
     planned = chosen.constant_iterations + chosen.decay_iterations
     if chosen.total_iterations > planned:
         raise StudyError(
-            f"config key 'train.total_iterations' = {chosen.total_iterations} exceeds constant_iterations + "
+            f"config key 'train.total_iterations' = {chosen.total_iterations} exceeds "
+            f"constant_iterations + "
             f"decay_iterations = {planned}, after which the learning rate is 0; raise one of these"
         )
     load_objective(chosen.objective)
@@ -158,16 +159,17 @@ def train(
     """Train a model and write ``weights.safetensors``, ``history.jsonl`` and ``options.json``.
 
     Args:
-        train: Arrays of a pack file: ``source``, ``target`` [n, h, w] grey levels 0–255; ``valid``, ``body``
-            [n, h, w]; ``subject`` [n].
-        validation: The same of the validation subjects; may be empty or None. Never the test subjects'.
+        train: Arrays of a pack file: ``source``, ``target`` [n, h, w] grey levels 0–255;
+            ``valid``, ``body`` [n, h, w]; ``subject`` [n].
+        validation: The same of the validation subjects; may be empty or None. Never the test
+            subjects'.
         folder: Where the results go.
         state_folder: Where the rolling state is kept; ``folder`` if left out.
         code: Fingerprint of the code; a state made by other code is not gone on with.
         label: Name for progress messages.
         threads: Processor threads.
-        resume: What to do with a state of other settings, code or data: ``auto`` logs the difference and
-            trains anew, ``strict`` raises.
+        resume: What to do with a state of other settings, code or data: ``auto`` logs the
+            difference and trains anew, ``strict`` raises.
         **cfg: The training block.
 
     Returns:
@@ -185,7 +187,8 @@ def train(
     training = pairs.prepare(train, chosen.l1_region)
     if not len(training):
         raise StudyError(
-            f"{label}: no training pairs; see results/cohort/flow.tsv and the pack's JSON for who was left out"
+            f"{label}: no training pairs; see results/cohort/flow.tsv and the pack's JSON for "
+            f"who was left out"
         )
     if chosen.shuffle_pairs:
         training = training.mismatched(chosen.seed)
@@ -284,7 +287,8 @@ class _Run:
         for name, value in values.items():
             if not np.isfinite(value):
                 raise NotFiniteError(
-                    f"{self.label}: loss '{name}' is {value} at iteration {self.iteration}; the last good "
+                    f"{self.label}: loss '{name}' is {value} at iteration {self.iteration}; the "
+                    f"last good "
                     "state is kept. Lower 'train.learning_rate' or use 'precision: fp32'"
                 )
             self.sums[name] = self.sums.get(name, 0.0) + value
@@ -312,7 +316,8 @@ class _Run:
         if entry.get("discriminator", 1.0) < COLLAPSE_LOSS and not self.warned:
             self.warned = True
             log.warning(
-                "%s: the discriminator tells all synthetic images (mean loss %.1e at iteration %d); the GAN "
+                "%s: the discriminator tells all synthetic images (mean loss %.1e at iteration "
+                "%d); the GAN "
                 "may have collapsed: look at the images",
                 self.label,
                 entry["discriminator"],
@@ -320,7 +325,7 @@ class _Run:
             )
 
     def validate(self) -> float | None:
-        """Mean over validation slices of the MAE inside the body, in grey levels; None without slices."""
+        """Mean over validation slices of the MAE in the body (grey levels); None without any."""
         if self.held_out is None or not len(self.held_out):
             return None
         generator = self.objective.generator
@@ -439,7 +444,8 @@ def _explain_memory(error: BaseException, chosen: Settings, training) -> BaseExc
     height, width = training.size
     return StudyError(
         f"too little memory for 'train.batch' = {chosen.batch} of {height}×{width} pixels with "
-        f"'train.generator.filters' = {chosen.generator['filters']}; lower one of them. The last saved state is kept"
+        f"'train.generator.filters' = {chosen.generator['filters']}; lower one of them. The "
+        f"last saved state is kept"
     )
 
 

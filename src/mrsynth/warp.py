@@ -10,7 +10,7 @@ from scipy import ndimage
 from skimage import measure
 from skimage.filters import threshold_otsu
 
-from mrsynth.errors import StudyError
+from mrsynth.errors import Refusal, StudyError
 from mrsynth.resample import antialias_sigma, blur
 from mrsynth.volume import to_array
 
@@ -23,6 +23,9 @@ MR_BODY_SHARE = 0.4
 CT_AIR_HU = -500.0
 """A volume that reaches below this holds HU: signal has no such negative values."""
 
+CT_PAD_HU = -1024.0
+"""Value outside a CT's field: air, as scanners store it."""
+
 FIELD_TOLERANCE = 0.5
 """Half a voxel around the outermost voxel centres still belongs to the field (voxels have a width)."""
 
@@ -34,7 +37,7 @@ def warp(
     *,
     thickness_mm: float | None = None,
     samples: int = 5,
-    pad: float = -1024.0,
+    pad: float | None = None,
 ) -> sitk.Image:
     """Reformat the moving image on each slice of the fixed one, averaged over the slice's thickness.
 
@@ -44,7 +47,7 @@ def warp(
         transform: Fixed points to moving points, LPS mm.
         thickness_mm: Slice thickness of the fixed image; None takes its slice spacing.
         samples: How many planes across the thickness are averaged (1: a point sample).
-        pad: Value outside the moving image's field.
+        pad: Value outside the moving image's field; None takes −1024 HU for CT and 0 for MR.
 
     Returns:
         Volume on the fixed grid, 32-bit float. Planes that leave the field don't enter a voxel's average, so
@@ -54,8 +57,8 @@ def warp(
         raise StudyError(
             f"warp: samples is {samples}, thickness_mm {thickness_mm}; both must be positive."
         )
-    if not fixed.GetSize()[0]:
-        return sitk.Image(fixed)
+    if pad is None:
+        pad = CT_PAD_HU if is_ct(moving) else 0.0
     source = _antialiased(moving, fixed, transform)
     offsets = _offsets(fixed, thickness_mm, samples)
     total = np.zeros(fixed.GetSize()[::-1], np.float32)
@@ -91,6 +94,68 @@ def valid(moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> s
         place = index @ linear[axis] + shift[axis]
         inside &= (place >= -FIELD_TOLERANCE) & (place <= size[axis] - 1 + FIELD_TOLERANCE)
     return _like(inside.transpose(2, 1, 0).astype(np.uint8), fixed)
+
+
+def on_fixed_grid(
+    fixed: list[sitk.Image],
+    moving: list[sitk.Image],
+    matrices: list[np.ndarray],
+    acquired_mm: list[float | None],
+    *,
+    thickness_mm: float | None = None,
+    samples: int = 5,
+    pad: float | None = None,
+    body_threshold: float | None = None,
+) -> tuple[dict[str, list[sitk.Image]], dict]:
+    """Everything of one subject on the fixed stacks' grids.
+
+    Args:
+        fixed: Fixed stacks.
+        moving: One volume for all stacks, or one per stack (of the same frame).
+        matrices: 4×4 per stack, fixed→moving, LPS mm.
+        acquired_mm: Slice thickness from the header per stack, None where it is unknown.
+        thickness_mm: Thickness for all stacks; None takes the acquired one, but no less than the grid's
+            slice spacing where the volume was resampled to thicker slices.
+        samples: See :func:`warp`.
+        pad: See :func:`warp`.
+        body_threshold: See :func:`body`; CT on the grid where there is one, else the fixed image.
+
+    Returns:
+        Lists of stacks by name (``fixed``, ``moving``, ``valid``, ``body``), and entries for the record.
+    """
+    if len(moving) not in (1, len(fixed)):
+        raise Refusal(
+            "MOVING_STACKS",
+            f"the moving image has {len(moving)} stacks and the fixed one {len(fixed)}.",
+            "Choose a series of one stack, or swap the task's fixed side.",
+        )
+    made: dict[str, list[sitk.Image]] = {name: [] for name in ("fixed", "moving", "valid", "body")}
+    thicknesses, shares = [], []
+    for number, (image, matrix, header) in enumerate(
+        zip(fixed, matrices, acquired_mm, strict=True)
+    ):
+        volume = moving[number] if len(moving) > 1 else moving[0]
+        thickness = thickness_mm or _thickness(image, header)
+        transform = transform_of(matrix)
+        made["fixed"].append(image)
+        made["moving"].append(
+            warp(volume, image, transform, thickness_mm=thickness, samples=samples, pad=pad)
+        )
+        made["valid"].append(valid(volume, image, transform))
+        seen = made["moving"][-1] if is_ct(volume) else image
+        made["body"].append(body(seen, threshold=body_threshold))
+        thicknesses.append(thickness)
+        shares.append(float(to_array(made["valid"][-1]).mean()))
+    return made, {"thickness_mm": thicknesses, "valid_share": shares}
+
+
+def _thickness(image: sitk.Image, acquired_mm: float | None) -> float:
+    """Thickness of a slice as it now is: resampling to wider spacing has blurred it to that spacing."""
+    spacing = image.GetSpacing()[2]
+    if not acquired_mm:
+        return spacing
+    # A gap of up to a slice's thickness is acquired; beyond, the grid was resampled.
+    return acquired_mm if spacing < 2 * acquired_mm else spacing
 
 
 def linear_matrix(transform: sitk.Transform) -> np.ndarray | None:

@@ -24,6 +24,9 @@ GOOD = 0.25
 GAP_MM = 12.0
 # Steepest way sideways, as a tangent (40°): an oblique patient and a scoliosis together.
 SIDEWAYS = 0.85
+# How much of an end is looked at, and how far it may lie off the straight way.
+HOOK_MM = 24.0
+HOOK_OFF_MM = 4.0
 # Two lumbar vertebrae; less can't be told from the pelvis or a rib's arch.
 MIN_LENGTH_MM = 60.0
 # The sacral canal runs up to 65° backwards from the CT's axis (two voxels a slice), scoliosis and an
@@ -135,7 +138,26 @@ def find_canal(grid: Grid, bone_hu: float) -> np.ndarray:
     smooth = ndimage.gaussian_filter1d(centre, 6 / grid.spacing, axis=0, mode="nearest")
     # A Gaussian flattens the ends; what a straight line through the ends loses there is put back.
     smooth = 2 * smooth - ndimage.gaussian_filter1d(smooth, 6 / grid.spacing, axis=0, mode="nearest")
-    return grid.to_mm(np.column_stack([slices, smooth]))[::-1]
+    points = grid.to_mm(np.column_stack([slices, smooth]))
+    return without_hooks(without_hooks(points)[::-1])
+
+
+def without_hooks(points: np.ndarray) -> np.ndarray:
+    """The line (n, 3) without first points that leave the straight way that the next ones come along.
+
+    The scan's last slices often hold no arch, and the path turns to some other soft tissue.
+    """
+    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1))])
+    for start in np.flatnonzero(along <= HOOK_MM):
+        near = (along >= along[start] + 6) & (along <= along[start] + 36)
+        if near.sum() < 5 or along[-1] - along[start] < MIN_LENGTH_MM:
+            break
+        middle = points[near].mean(0)
+        direction = np.linalg.svd(points[near] - middle)[2][0]
+        offset = points[start] - middle
+        if np.linalg.norm(offset - direction * (offset @ direction)) <= HOOK_OFF_MM:
+            return points[start:]
+    return points
 
 
 def longest_run(good: np.ndarray, gap: int) -> tuple[int, int]:

@@ -83,7 +83,7 @@ def find_column(grid: Grid, canal: np.ndarray) -> Column:
     up = tangents(line)
     front = np.array([0.0, -1.0, 0.0])
     ahead = unit(front - up * (up @ front)[:, None])
-    left = np.cross(ahead, up)
+    left = np.cross(up, ahead)
     a = np.arange(-4.0, 56.0, 2.0)
     b = np.arange(-40.0, 41.0, 2.0)
     points = (
@@ -128,7 +128,7 @@ def column_along(centre: np.ndarray, canal: np.ndarray) -> Column:
     ahead = unit(ahead - up * np.sum(ahead * up, axis=1, keepdims=True))
     ahead = ndimage.gaussian_filter1d(ahead, 15 / STEP_MM, axis=0, mode="nearest")
     ahead = unit(ahead - up * np.sum(ahead * up, axis=1, keepdims=True))
-    return Column(points, up, ahead, np.cross(ahead, up))
+    return Column(points, up, ahead, np.cross(up, ahead))
 
 
 def straighten(grid: Grid, column: Column, a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -1,18 +1,21 @@
 """Training objectives, one file each, chosen by name: ``mrsynth.models.<objective>``.
 
-An objective's module defines ``Objective``, a class with this contract, which the training loop relies on:
+An objective's module defines ``Objective``, a class with this contract, which the training loop
+relies on:
 
 - ``Objective(settings, precision)`` builds the networks from the merged training block; the random
   state at that moment decides their first weights.
 - ``networks() -> dict[str, nn.Module]``: every network by name, generators first.
-- ``optimizers() -> dict[str, Optimizer]``: all optimisers by name; the loop sets their learning rate.
+- ``optimizers() -> dict[str, Optimizer]``: all optimisers by name; the loop sets their learning
+  rate.
 - ``generator``: the network that goes from source to target; its weights are the training's result.
-- ``step(batch) -> dict[str, Tensor]``: one update, generators first, then discriminators; returns detached
-  losses. ``batch`` holds ``source`` and ``target`` [n, 1, h, w] in [-1, 1] and ``mask`` [n, 1, h, w] (1 where the
-  reconstruction loss counts). Objectives on unpaired data read the same keys; only their data differ.
+- ``step(batch) -> dict[str, Tensor]``: one update, generators first, then discriminators; returns
+  detached losses. ``batch`` holds ``source`` and ``target`` [n, 1, h, w] in [-1, 1] and ``mask``
+  [n, 1, h, w] (1 where the reconstruction loss counts). Objectives on unpaired data read the same
+  keys; only their data differ.
 - ``describe() -> dict``: facts for ``options.json``, such as the discriminator's receptive field.
-- ``extra_state() -> dict`` and ``load_extra_state(dict)``: anything else that must survive an interruption,
-  such as a pool of past fakes.
+- ``extra_state() -> dict`` and ``load_extra_state(dict)``: anything else that must survive an
+  interruption, such as a pool of past fakes.
 - ``check_size(height, width)``: raises ``StudyError`` for images that the networks can't take.
 """
 

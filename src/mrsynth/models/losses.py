@@ -12,9 +12,9 @@ def adversarial(logits: torch.Tensor, real: bool, kind: str = "log") -> torch.Te
     Args:
         logits: Any shape.
         real: The label that the logits should express.
-        kind: ``log``: −log D or −log(1 − D), Goodfellow et al. 2014, the term of Lee et al. 2020; the
-            generator takes it with ``real=True`` (the non-saturating form). ``least_squares``: (D − label)²,
-            Mao et al. 2017, as Jin et al. 2019 use on unpaired data.
+        kind: ``log``: −log D or −log(1 − D), Goodfellow et al. 2014, the term of Lee et al. 2020;
+            the generator takes it with ``real=True`` (the non-saturating form). ``least_squares``:
+            (D − label)², Mao et al. 2017, as Jin et al. 2019 use on unpaired data.
     """
     logits = logits.float()
     label = torch.full_like(logits, float(real))
@@ -26,7 +26,8 @@ def adversarial(logits: torch.Tensor, real: bool, kind: str = "log") -> torch.Te
 
 
 def masked_l1(synthetic: torch.Tensor, real: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference over the pixels where ``mask`` is 1 (Lee et al. 2020's L1 with all ones).
+    """Mean absolute difference over the pixels where ``mask`` is 1 (Lee et al. 2020's L1 with all
+    ones).
 
     Args:
         synthetic: [n, 1, h, w].

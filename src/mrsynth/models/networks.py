@@ -1,8 +1,8 @@
 """The networks: Johnson's residual generator and the PatchGAN discriminator.
 
-Johnson et al. 2016 ("Perceptual losses for real-time style transfer", supplement) in the form that Lee et
-al. 2020 and Jin et al. 2019 describe; the discriminator is that of Isola et al. 2017. Images are
-[n, channels, height, width] in [-1, 1].
+Johnson et al. 2016 ("Perceptual losses for real-time style transfer", supplement) in the form that
+Lee et al. 2020 and Jin et al. 2019 describe; the discriminator is that of Isola et al. 2017.
+Images are [n, channels, height, width] in [-1, 1].
 """
 
 import torch
@@ -97,9 +97,9 @@ class ResidualBlock(nn.Module):
 class Discriminator(nn.Module):
     """PatchGAN: a map of logits, each for one patch of the image.
 
-    Stride-1 head convolutions, stride-2 convolutions, stride-1 tail convolutions, all of one kernel size and
-    padded by 1. Normalisation and leaky ReLU after all but the first and the last convolution; the first
-    keeps its leaky ReLU (Isola et al. 2017, appendix).
+    Stride-1 head convolutions, stride-2 convolutions, stride-1 tail convolutions, all of one
+    kernel size and padded by 1. Normalisation and leaky ReLU after all but the first and the last
+    convolution; the first keeps its leaky ReLU (Isola et al. 2017, appendix).
 
     Args:
         channels: Input channels; 2 for a source and a target side by side.
@@ -107,7 +107,8 @@ class Discriminator(nn.Module):
         max_filters: The most channels of any layer.
         head: Stride-1 convolutions before the strided ones.
         strided: Stride-2 convolutions.
-        tail: Stride-1 convolutions after them, the one that gives the logits among them; at least 1.
+        tail: Stride-1 convolutions after them, the one that gives the logits among them; at least
+            1.
         kernel: Kernel size (3 or 4).
         slope: Leaky ReLU's slope.
         norm: ``instance``, ``batch`` or ``none``.
@@ -154,7 +155,8 @@ class Discriminator(nn.Module):
         return receptive_field(self.kernel, self.strides)
 
     def check_size(self, height: int, width: int) -> None:
-        """Refuse images that shrink to nothing, or to one pixel where instance normalisation is undefined.
+        """Refuse images that shrink to nothing, or to one pixel where instance normalisation is
+        undefined.
 
         Raises:
             StudyError: Naming the size and the setting to lower.
@@ -165,7 +167,8 @@ class Discriminator(nn.Module):
                 # a normalised layer needs two values; two rows or columns are the safe side of that
                 if side < (2 if number < len(self.strides) - 1 else 1):
                     raise StudyError(
-                        f"config key 'train.discriminator.strided': images of {height}×{width} pixels "
+                        f"config key 'train.discriminator.strided': images of {height}×{width} "
+                        f"pixels "
                         f"are too small for {self.strides.count(2)} strided convolutions; "
                         "use fewer, or larger images ('pack')"
                     )
@@ -174,7 +177,7 @@ class Discriminator(nn.Module):
 def _discriminator_widths(
     filters: int, max_filters: int, head: int, strided: int, tail: int
 ) -> list[int]:
-    """Output channels of every convolution: the first has ``filters``, each later stride doubles."""
+    """Output channels of every convolution: ``filters``, doubled up to ``max_filters``."""
     widths = [filters] * head
     doublings = 0
     for _ in range(strided):
@@ -187,7 +190,7 @@ def _discriminator_widths(
 
 
 def receptive_field(kernel: int, strides: tuple[int, ...]) -> int:
-    """Side of the input patch that one output sees: r ← (r − 1)·stride + kernel, from the last layer back."""
+    """Side of the patch that one output sees: r ← (r − 1)·stride + kernel, backwards."""
     field = 1
     for stride in reversed(strides):
         field = (field - 1) * stride + kernel

@@ -46,8 +46,8 @@ class Objective:
         """One update of the generator, then one of the discriminator.
 
         Returns:
-            ``gan`` and ``l1`` (the generator's terms, before λ) and ``discriminator`` (mean of its two terms:
-            ln 2 = 0.693 where it can't tell, for the log loss).
+            ``gan`` and ``l1`` (the generator's terms, before λ) and ``discriminator`` (mean of its
+            two terms: ln 2 = 0.693 where it can't tell, for the log loss).
         """
         with self.precision():
             synthetic = self.generator(batch["source"])

@@ -19,7 +19,7 @@ class Pool:
         self.images: list[torch.Tensor] = []
 
     def swap(self, batch: torch.Tensor) -> torch.Tensor:
-        """Take in a batch [n, c, h, w] and give back one of the same shape, some of it from the past."""
+        """Take in a batch [n, c, h, w], give back one of its shape, some of it from the past."""
         if self.size == 0:
             return batch
         return torch.stack([self._swap(image) for image in batch])

@@ -28,12 +28,17 @@ DISCS = (
     ("T12-L1", 7.0, 2.0),
     ("T11-T12", 6.0, 1.0),
 )
-# Sacral segments downwards: half width, half depth, height (mm), increase of pitch (deg).
-SACRUM = ((26.0, 16.0, 29.0, 4.0), (19.0, 12.0, 24.0, 9.0), (15.0, 9.5, 21.0, 13.0), (12.0, 7.5, 18.0, 15.0))
+# Half width, half depth (mm) at the sacral endplate, at its lower end, and the curve between.
+SACRUM = (26.0, 16.0)
+SACRUM_END = (10.0, 6.5)
+SACRUM_LENGTH_MM = 100.0
+SACRUM_RADIUS_MM = 105.0  # of the arc along which the fused segments curve to the front
+SACRUM_JOINTS_MM = (28.0, 53.0, 76.0)  # remnants of the discs along the arc
 SACRAL_SLOPE_DEG = 38.0
 # Distance from the back of a vertebral body to the canal's centre (mm).
 CANAL_OFFSET_MM = 8.5
 NOISE_SIZE = 64  # edge of the periodic noise tables; a power of two, so that wrapping is a bit mask
+BOWEL_LOOPS = 60
 LESION_KINDS = ("oedema", "fissure", "cyst")
 
 
@@ -96,6 +101,7 @@ class Anatomy:
     scale: float
     bones: list[Bone]
     sacrum: list[Bone]
+    endplate: Bone  # of the sacrum: where it starts
     discs: list[Disc]
     spine: np.ndarray  # [n, 3] centre line of bodies and discs, sorted by z
     canal: np.ndarray  # [n, 3] centre line of the canal, sorted by z
@@ -133,9 +139,10 @@ def draw(seed: int, number: int, lesion_share: float = 0.4) -> Anatomy:
     sex = "F" if rng.random() < 0.5 else "M"
     age = int(rng.integers(28, 82))
     scale = (0.95 if sex == "F" else 1.03) * rng.uniform(0.95, 1.05)
-    bones, sacrum, discs = _chain(rng, age, scale)
+    bones, sacrum, discs, endplate = _chain(rng, age, scale)
     spine, canal = _lines(bones, sacrum, discs)
-    anatomy = Anatomy(age, sex, scale, bones, sacrum, discs, spine, canal, _soft(rng, age, scale, spine))
+    soft = _soft(rng, age, scale, spine)
+    anatomy = Anatomy(age, sex, scale, bones, sacrum, endplate, discs, spine, canal, soft)
     anatomy.noise = _noise(stream(seed, number, "noise"))
     anatomy.lesions = _lesions(stream(seed, number, "lesions"), anatomy, lesion_share)
     return anatomy
@@ -157,8 +164,8 @@ def _chain(rng, age, scale):
         height = height * scale * rng.uniform(0.93, 1.07) * (1 - 0.09 * (grade - 1))
         wedge = np.radians(wedge * lordosis * rng.uniform(0.8, 1.2))
         frame = axes(pitch - wedge / 2, order)
-        a = 0.5 * (bone[1] + (VERTEBRAE[order - 1][1] if order else SACRUM[0][0])) * scale
-        b = 0.5 * (bone[2] + (VERTEBRAE[order - 1][2] if order else SACRUM[0][1])) * scale
+        a = 0.5 * (bone[1] + (VERTEBRAE[order - 1][1] if order else SACRUM[0])) * scale
+        b = 0.5 * (bone[2] + (VERTEBRAE[order - 1][2] if order else SACRUM[1])) * scale
         centre = point + frame[:, 2] * height / 2
         bulge = rng.uniform(0, 0.5) + 0.8 * max(0, grade - 2)
         discs.append(Disc(level, centre, frame, a, b, height, grade, bulge))
@@ -170,17 +177,24 @@ def _chain(rng, age, scale):
             Bone(name, point + frame[:, 2] * height / 2, frame, a * scale, b * scale, height, wedge)
         )
         point, pitch = point + frame[:, 2] * height, pitch - wedge
-    point, pitch, sacrum = np.zeros(3), slope, []
-    for order, (a, b, height, turn) in enumerate(SACRUM):
-        frame = axes(pitch, -0.5)
-        height *= scale
-        centre = point - frame[:, 2] * height / 2
-        sacrum.append(Bone(f"S{order + 1}", centre, frame, a * scale, b * scale, height, 0.0))
-        point, pitch = point - frame[:, 2] * height, pitch + np.radians(turn)
+    frame = axes(slope, -0.5)
+    sacrum, ends = [], (0.0, *SACRUM_JOINTS_MM, SACRUM_LENGTH_MM)
+    for order in range(4):
+        share = (ends[order] + ends[order + 1]) / 2 / SACRUM_LENGTH_MM
+        angle = share * SACRUM_LENGTH_MM / SACRUM_RADIUS_MM
+        along = SACRUM_RADIUS_MM * scale * np.array([0, np.cos(angle) - 1, -np.sin(angle)])
+        a, b = (
+            scale * (top + share * (low - top)) for top, low in zip(SACRUM, SACRUM_END, strict=True)
+        )
+        height = scale * (ends[order + 1] - ends[order])
+        local = rotation(-angle)
+        sacrum.append(Bone(f"S{order + 1}", frame @ along, frame @ local, a, b, height, 0.0))
+    endplate = Bone("endplate", np.zeros(3), frame, SACRUM[0] * scale, SACRUM[1] * scale, 0.0, 0.0)
+    sacrum.append(endplate)
     origin = bones[2].centre.copy()
     for part in (*bones, *sacrum, *discs):
         part.centre = part.centre - origin
-    return bones, sacrum, discs
+    return bones, sacrum[:-1], discs, endplate
 
 
 def _grade(rng, age, order) -> int:
@@ -203,14 +217,15 @@ def _soft(rng, age, scale, spine) -> dict:
     fat = rng.uniform(8, 24)
     lumbar = spine[np.abs(spine[:, 2]) < 60]
     blobs = []
-    for _ in range(16):
-        angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 1) ** 0.5
-        centre = (85 * distance * np.cos(angle), -85 + 32 * distance * np.sin(angle), rng.uniform(-150, 60))
-        blobs.append((*centre, *rng.uniform(12, 26, 3), rng.uniform(0, 1)))
+    for _ in range(BOWEL_LOOPS):
+        angle, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0, 1) ** 0.5
+        centre = (105 * distance * np.cos(angle), -68 + 42 * distance * np.sin(angle))
+        size = rng.uniform(10, 22, 3) * (1, 0.9, 1.4)
+        blobs.append((*centre, rng.uniform(-170, 90), *size, rng.uniform(0, 1)))
     return {
-        "half_width": 128 * scale + 1.1 * fat + rng.uniform(-6, 6),
-        "half_depth": 92 * scale + 0.7 * fat + rng.uniform(-4, 4),
-        "centre_y": float(lumbar[:, 1].mean()) - 16 * scale,
+        "half_width": 132 * scale + 1.1 * fat + rng.uniform(-6, 6),
+        "half_depth": 97 * scale + 0.7 * fat + rng.uniform(-4, 4),
+        "centre_y": float(lumbar[:, 1].mean()) - 11 * scale,
         "fat": fat,
         "wall": rng.uniform(9, 14),
         "groove": rng.uniform(4, 9),
@@ -224,7 +239,7 @@ def _soft(rng, age, scale, spine) -> dict:
         "kidney_z": rng.uniform(15, 35, 2),
         "blobs": np.array(blobs),
         "roots": rng.uniform(-1, 1, (12, 3)),
-        "marrow_hu": float(np.clip(235 - 1.9 * (age - 25) + rng.normal(0, 15), 90, 260)),
+        "marrow_hu": float(np.clip(225 - 1.8 * (age - 25) + rng.normal(0, 15), 90, 260)),
     }
 
 
@@ -236,7 +251,7 @@ def _noise(rng) -> dict:
     from scipy.ndimage import gaussian_filter
 
     tables = {}
-    for name, sigma in (("fine", 0.9), ("streak", (4.0, 1.0, 1.3)), ("slow", 3.5)):
+    for name, sigma in (("fine", 0.9), ("streak", (4.0, 0.7, 1.1)), ("slow", 3.5)):
         white = rng.standard_normal((NOISE_SIZE,) * 3, dtype=np.float32)
         table = gaussian_filter(white, sigma, mode="wrap")
         tables[name] = ((table - table.mean()) / table.std()).astype(np.float32)

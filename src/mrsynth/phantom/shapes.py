@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from mrsynth.phantom.anatomy import NOISE_SIZE, Anatomy, Bone, Disc
+from mrsynth.phantom.anatomy import (
+    NOISE_SIZE,
+    SACRUM_JOINTS_MM,
+    SACRUM_LENGTH_MM,
+    SACRUM_RADIUS_MM,
+    Anatomy,
+    Bone,
+    Disc,
+)
 
 TISSUES = (
     "air",
@@ -60,21 +68,22 @@ def label(anatomy: Anatomy, x, y, z) -> tuple[np.ndarray, np.ndarray]:
     """
     tissue = np.zeros(x.size, np.uint8)
     spine_x, spine_y = _follow(anatomy.spine, z)
-    inside = _trunk(anatomy, tissue, x, y, z, spine_x)
+    inside, cavity = _trunk(anatomy, tissue, x, y, z, spine_x)
     x, y, z = x[inside], y[inside], z[inside]
     side, back = x - spine_x[inside], y - spine_y[inside]
     part = tissue[inside]
     reach = (float(z.min()), float(z.max())) if z.size else (0.0, 0.0)
-    _organs(anatomy, part, x, y, z, side, back, reach)
+    _organs(anatomy, part, x, y, z, side, back, reach, cavity)
     _muscles(anatomy, part, x, y, z, side, back, reach)
     _canal_fat(anatomy, part, x, y, z)
     _pelvis(anatomy, part, x, y, z, reach)
     for disc in anatomy.discs:
-        _disc(disc, part, x, y, z, reach)
-    for order, bone in enumerate(anatomy.sacrum):
-        _sacral(bone, order, part, x, y, z, reach)
+        _disc(anatomy, disc, part, x, y, z, reach)
+    _sacrum(anatomy, part, x, y, z, reach)
     for bone in anatomy.bones:
         _vertebra(bone, part, x, y, z, reach)
+        if bone.name.startswith("T"):
+            _ribs(anatomy, bone, part, x, y, z, reach)
     _sac(anatomy, part, x, y, z)
     tissue[inside] = part
     texture = np.zeros(tissue.size, np.float32)
@@ -122,7 +131,7 @@ def _ellipse(u, v, a, b):
 
 
 def _trunk(anatomy, tissue, x, y, z, spine_x):
-    """Skin, subcutaneous fat, wall and the fat inside; returns the indices of points in the body."""
+    """Skin, subcutaneous fat, wall and the fat inside; returns the points in the body, and which are in the cavity."""
     soft = anatomy.soft
     side = np.abs(x - np.float32(0.5) * spine_x)
     # The pelvis is wider than the waist.
@@ -133,24 +142,26 @@ def _trunk(anatomy, tissue, x, y, z, spine_x):
     r = (u * u * np.sqrt(u) + v * v * np.sqrt(np.abs(v))) ** np.float32(0.4)
     inside = np.flatnonzero(r < 1)
     r, side, back = r[inside], side[inside], back[inside]
-    depth = (1 - r) / np.maximum(r, 0.2) * np.sqrt(side**2 + back**2)
+    # Along the radius; the middle of the trunk is far from the skin whatever the direction.
+    depth = np.where(r < 0.3, 70, (1 - r) / np.maximum(r, 0.3) * np.sqrt(side**2 + back**2))
     part = np.full(inside.size, FAT, np.uint8)
     fat = np.float32(soft["fat"]) * np.where(back > 0, 0.8 + 0.3 * np.minimum(side / 100, 1), 1)
     fat = fat * (1 - 0.3 * np.minimum(side / 120, 1))
-    wall = (depth > fat) & (depth < fat + soft["wall"])
+    # Behind, the wall thins out into the fascia at the edge of the back muscles.
+    thin = np.where(back < 20, 1, np.clip((side - 62) / 35, 0, 1))
+    wall = (depth > fat) & (depth < fat + soft["wall"] * thin)
     # Fat planes between the three layers of the lateral wall.
     layer = (depth - fat) / soft["wall"] * 3
     plane = (np.abs(layer - np.round(layer)) < 0.13) & (layer > 0.5) & (layer < 2.5) & (side > 60)
-    part[wall & ~plane & ((back < 25) | (side > 75))] = MUSCLE
+    part[wall & ~plane] = MUSCLE
     part[depth < SKIN_MM] = SKIN
     tissue[inside] = part
-    return inside
+    return inside, depth > fat + soft["wall"] + 3
 
 
-def _organs(anatomy, part, x, y, z, side, back, reach):
+def _organs(anatomy, part, x, y, z, side, back, reach, cavity):
     """Bowel with gas, liver, spleen, kidneys, aorta and vena cava."""
     soft = anatomy.soft
-    cavity = part == FAT
     for cx, cy, cz, rx, ry, rz, filling in soft["blobs"]:
         hit = _near(part, x, y, z, reach, (cx, cy, cz), (rx, ry, rz))
         if hit is None:
@@ -209,11 +220,11 @@ def _muscles(anatomy, part, x, y, z, side, back, reach):
     hits = [psoas < 1]
     size = np.float32(soft["erector"])
     pelvis = np.clip((-z - 60) / 80, 0, 1)
-    deep = 44 + 6 * pelvis
+    deep = 46 + 4 * pelvis
     shrink = 1 - 0.45 * pelvis
-    longissimus = _ellipse(width - 36, back - deep + 0.12 * (width - 36), 17 * size * shrink, 19 * size * shrink)
-    iliocostalis = _ellipse(width - 60, back - deep + 6, 13 * size * shrink, 15 * size * shrink)
-    multifidus = _ellipse(width - 12, back - deep - 3, 12 * size, 19 * size)
+    longissimus = _ellipse(width - 37, back - deep + 0.12 * (width - 36), 20 * size * shrink, 22 * size * shrink)
+    iliocostalis = _ellipse(width - 62, back - deep + 5, 16 * size * shrink, 18 * size * shrink)
+    multifidus = _ellipse(width - 12, back - deep - 2, 13 * size, 22 * size * (1 - 0.2 * pelvis))
     hits += [longissimus < 1, (iliocostalis < 1) & (longissimus > 1.06)]
     hits += [(multifidus < 1) & (longissimus > 1.06)]
     quadratus = _ellipse(width - 62 - 0.1 * (z - 20), back - 17, 17, 8)
@@ -222,8 +233,10 @@ def _muscles(anatomy, part, x, y, z, side, back, reach):
     for hit in hits:
         part[hit & lean] = MUSCLE
     if reach[0] < -60:
-        gluteal = (_ellipse(width - 80, back - 42, 52, 34 - 8 * np.clip((z + 140) / 60, 0, 1)) < 1) & (z < -85)
-        iliacus = (_ellipse(width - 76, back + 12, 20, 28) < 1) & (z < -75)
+        grow = np.clip((-70 - z) / 80, 0.01, 1) ** 0.7
+        gluteal = (_ellipse(width - 80, back - 42, 52 * grow**0.5, 36 * grow) < 1) & (z < -70)
+        flare = np.clip((-72 - z) / 45, 0.01, 1) ** 0.6
+        iliacus = (_ellipse(width - 82, back + 12, 18 * flare, 26 * flare) < 1) & (z < -72)
         part[(gluteal | iliacus) & lean & (part == FAT)] = MUSCLE
     # Fat streaks between the fibres, most in the multifidus.
     muscle = np.flatnonzero(part == MUSCLE)
@@ -246,13 +259,19 @@ def _canal_fat(anatomy, part, x, y, z):
 
 
 def _body(u, v, w, a, b, height, wedge):
-    """Relative radius and distance of a vertebral body with waist, hollow back and hollow endplates."""
+    """Distance to a vertebral body with waist, hollow back and hollow endplates."""
     waist = 1 - 0.09 * np.clip(1 - (2 * w / height) ** 2, 0, 1)
     hollow = np.where(v > 0, 1.5 * np.exp(-((u / 9) ** 2)), 0)
     p, q = np.abs(u) / (a * waist), np.abs(v + hollow) / (b * waist)
     r = (p * p * np.sqrt(p) + q * q * np.sqrt(q)) ** np.float32(0.4)
     half = height / 2 - 0.5 * np.tan(wedge) * v - 1.6 * np.clip(1 - r * r, 0, 1)
-    return r, np.maximum((r - 1) * min(a, b), np.abs(w) - half)
+    return _round((r - 1) * min(a, b), np.abs(w) - half, 2.5)
+
+
+def _round(p, q, radius):
+    """Intersection of two shapes with a rounded edge."""
+    corner = np.hypot(np.maximum(p + radius, 0), np.maximum(q + radius, 0)) - radius
+    return np.where((p > -radius) & (q > -radius), corner, np.maximum(p, q))
 
 
 def _paint_bone(part, hit, distance, shell):
@@ -260,7 +279,7 @@ def _paint_bone(part, hit, distance, shell):
     part[hit[keep]] = np.where(distance[keep] > -shell, CORTICAL, SPONGIOSA)
 
 
-def _disc(disc: Disc, part, x, y, z, reach):
+def _disc(anatomy: Anatomy, disc: Disc, part, x, y, z, reach):
     half = (disc.a + 6, disc.b + 10, disc.height + 14)
     hit = _near(part, x, y, z, reach, disc.centre, half)
     if hit is None:
@@ -272,8 +291,12 @@ def _disc(disc: Disc, part, x, y, z, reach):
     # Bodies are painted later and take back what is theirs, so the disc may reach into them.
     keep = (r < 1) & (np.abs(w) < disc.height / 2 + 3)
     core = np.sqrt((u / (0.66 * disc.a)) ** 2 + ((v - 1) / (0.64 * disc.b)) ** 2)
-    nucleus = np.maximum(core, np.abs(w) / (disc.height * 0.5 + 1)) < 1
-    part[hit[keep]] = np.where(nucleus[keep], NUCLEUS + disc.grade - 1, ANNULUS)
+    # The inner annulus lies between: tissue of one grade more; its lamellae have no sharp border.
+    core = np.maximum(core, np.abs(w) / (disc.height * 0.5 + 1))
+    core += 0.07 * _noise(anatomy, "fine", 0.5, x[hit], y[hit], z[hit])
+    kind = np.where(core < 0.8, NUCLEUS + disc.grade - 1, ANNULUS)
+    kind[(core >= 0.8) & (core < 1.0)] = NUCLEUS + min(disc.grade + 1, 4)
+    part[hit[keep]] = kind[keep]
 
 
 def _vertebra(bone: Bone, part, x, y, z, reach):
@@ -283,12 +306,11 @@ def _vertebra(bone: Bone, part, x, y, z, reach):
         return
     u, v, w = _local(x[hit], y[hit], z[hit], bone.centre, bone.axes)
     front = v < bone.b + 1
-    _, distance = _body(u[front], v[front], w[front], bone.a, bone.b, bone.height, bone.wedge)
+    distance = _body(u[front], v[front], w[front], bone.a, bone.b, bone.height, bone.wedge)
     arch = np.flatnonzero((v > bone.b - 7) & (w > -40) & (w < 26))
     if arch.size:
         around = _arch(bone, np.abs(u[arch]), v[arch], w[arch])
         _paint_bone(part, hit[arch], around, ARCH_SHELL_MM)
-        # The joint space between the facets, 2 mm wide, belongs to the lower partner's rim.
     _paint_bone(part, hit[front], distance, SHELL_MM)
     root = np.flatnonzero((v > bone.b - 7) & (v < bone.b + 5))
     pedicle = _capsule(
@@ -296,6 +318,27 @@ def _vertebra(bone: Bone, part, x, y, z, reach):
     )
     inner = root[pedicle < -1.6]
     part[hit[inner]] = SPONGIOSA
+
+
+def _ribs(anatomy, bone: Bone, part, x, y, z, reach):
+    """A pair of ribs along the trunk's wall, falling to the front; the twelfth is short."""
+    soft = anatomy.soft
+    top, front = float(bone.centre[2]), 5.0 if bone.name == "T12" else -60.0
+    hit = _near(part, x, y, z, reach, (0, bone.centre[1], top - 25), (160, 120, 55))
+    if hit is None:
+        return
+    u = np.abs(x[hit] - np.float32(0.5 * bone.centre[0]))
+    v = y[hit] - np.float32(soft["centre_y"])
+    inset = soft["fat"] + soft["wall"] * 0.5
+    ring = _ellipse(u, v, soft["half_width"] - inset, soft["half_depth"] - inset - 6)
+    height = z[hit] - (top + 4 - 0.42 * (np.float32(bone.centre[1] + 30) - y[hit]))
+    distance = np.hypot((ring - 1) * soft["half_depth"] * 1.1 * 1.4, height * 0.85) - 5
+    neck = np.float32(bone.centre[1] + bone.b + 6)
+    distance = np.maximum.reduce([distance, front - v, 14 - u])
+    stalk = _capsule(
+        u, y[hit], z[hit], (bone.a - 2, neck, top + 6), (62, bone.centre[1] + 42, top + 4), 4.5
+    )
+    _paint_bone(part, hit, np.minimum(distance, stalk), 1.6)
 
 
 def _arch(bone, u, v, w):
@@ -308,35 +351,55 @@ def _arch(bone, u, v, w):
         ((4, b + 21, -6), (0, b + 24, -8), 4.2, (1, 1, 0.5)),
         ((0, b + 24, -8), (0, b + 46, -13), 4.4, (1.35, 1, 0.5)),  # spinous process
         ((18, b + 9, 4), (18 + 22 * long, b + 14, 5), 4.6, (1, 1.3, 0.9)),  # transverse process
-        ((18, b + 12, 5), (19, b + 10, 19), 5.0, (1, 1, 1)),  # superior facet
-        ((13, b + 17, -6), (14, b + 18, -22), 5.0, (1, 1, 1)),  # inferior facet
     ]
-    return np.minimum.reduce([_capsule(u, v, w, *rod) for rod in rods])
+    # The joint space runs obliquely between the facets; each is cut 0.8 mm before its plane.
+    ahead = (u - 16.5) * 0.81 - (v - b - 15.5) * 0.58
+    upper = _capsule(u, v, w, (18, b + 10, 4), (19.5, b + 12.5, 20), 6.2, (1, 1, 1))
+    lower = _capsule(u, v, w, (12, b + 18, -5), (13, b + 18.5, -23), 6.0, (1, 1, 1))
+    facets = [np.maximum(upper, 0.8 - ahead), np.maximum(lower, ahead + 0.8)]
+    return np.minimum.reduce([_capsule(u, v, w, *rod) for rod in rods] + facets)
 
 
-def _sacral(bone: Bone, order, part, x, y, z, reach):
-    """A sacral segment: body, wing (ala), dorsal plate with crest around the sacral canal."""
-    wing = (52, 40, 30, 24)[order]
-    middle = bone.centre + bone.axes @ np.array([0, 8.0, 0])
-    hit = _near(part, x, y, z, reach, middle, (wing + 6, 52, 40))
+def _sacrum(anatomy, part, x, y, z, reach):
+    """Fused segments along an arc: bodies, wings (alae), foramina, canal with roof and crest."""
+    middle, top = anatomy.sacrum[1].centre, anatomy.endplate
+    hit = _near(part, x, y, z, reach, middle, (66, 75, 80))
     if hit is None:
         return
-    u, v, w = _local(x[hit], y[hit], z[hit], bone.centre, bone.axes)
-    _, body = _body(u, v, w, bone.a, bone.b, bone.height + (0 if order == 0 else 3), 0.0)
-    wide, across = np.abs(u), bone.height / 2 + 1.5
-    top = across - (6 + 0.22 * np.maximum(wide - bone.a, 0)) * (order == 0)
-    thick = bone.b * (0.95 - 0.15 * np.minimum(wide / wing, 1))
-    taper = wing - 0.35 * (across - w)
-    ala = np.maximum.reduce([wide - taper, np.abs(v - 4 - 0.12 * wide) - thick, w - top, -across - w])
-    plate = np.maximum.reduce(
-        [np.abs(v - bone.b - 19 + 2 * order + 0.2 * wide) - 3.5, wide - 0.6 * wing, np.abs(w) - across]
+    u, v, w = _local(x[hit], y[hit], z[hit], top.centre, top.axes)
+    radius = np.float32(SACRUM_RADIUS_MM * anatomy.scale)
+    # Straighten the arc: s runs down along it, v stays the distance behind it. In units of a mean adult.
+    s = np.arctan2(-w, v + radius) * radius / anatomy.scale
+    v = (np.hypot(w, v + radius) - radius) / anatomy.scale
+    u = np.abs(u) / anatomy.scale
+    share = np.clip(s / SACRUM_LENGTH_MM, 0, 1)
+    a, b = 26 - 16 * share, 16 - 9.5 * share
+    length = np.maximum(-s, s - SACRUM_LENGTH_MM)
+    r = np.sqrt((u / a) ** 2 + (v / b) ** 2)
+    body = np.maximum((r - 1) * b, length)
+    wide = np.interp(s, (0, 35, 65, 100), (53, 51, 34, 12)).astype(np.float32)
+    slope = 5 + 0.30 * np.maximum(u - 24, 0)
+    ala = np.maximum.reduce(
+        [u - wide, np.abs(v - 0.12 * u - 3) - (0.75 * b + 3), slope - s, s - SACRUM_LENGTH_MM]
     )
-    crest = _capsule(wide, v, w, (0, bone.b + 18, 0), (0, bone.b + 26 - 2 * order, -4), 4.0, (1.3, 1, 0.45))
-    canal = np.maximum(_ellipse(wide, v - bone.b - 8, 13 - 2 * order, 6.5 - 0.6 * order) - 1, 0) <= 0
-    foramen = np.hypot(wide - 0.55 * wing, (w + across) * 1.0) < 4.5
-    distance = np.minimum.reduce([body, ala, plate, crest])
-    distance = np.where((canal | (foramen & (order < 3))) & (body > 0), 1.0, distance)
+    back = b + 19 - 8 * share
+    roof = np.maximum.reduce(
+        [np.abs(v - back + 0.25 * u) - 3.2, u - 0.62 * wide, 6 - s, s - SACRUM_LENGTH_MM]
+    )
+    crest = np.maximum.reduce(
+        [u - 3.5, np.abs(v - back - 4) - 5 - 3 * np.cos(2 * np.pi * (s - 14) / 24), 8 - s, s - 90]
+    )
+    canal = _ellipse(u, v - b - 7 + 3 * share, 13 - 6 * share, 6.5 - 3 * share) < 1
+    holes = np.zeros(u.size, bool)
+    for joint in SACRUM_JOINTS_MM:
+        holes |= np.hypot(u - 0.52 * wide, s - joint) < 4.2
+    distance = np.minimum.reduce([body, ala, roof, crest])
+    distance = np.where((canal | holes) & (body > 0), 1.0, distance)
     _paint_bone(part, hit, distance, 1.6)
+    for joint in SACRUM_JOINTS_MM[:2]:
+        remnant = (np.abs(s - joint) < 1.6) & (r < 0.8)
+        part[hit[remnant]] = ANNULUS
+        part[hit[(np.abs(np.abs(s - joint) - 2.2) < 0.6) & (r < 0.9)]] = CORTICAL
 
 
 def _pelvis(anatomy, part, x, y, z, reach):
@@ -348,7 +411,7 @@ def _pelvis(anatomy, part, x, y, z, reach):
     u = np.abs(x[hit] - np.float32(base[0]))
     v, w = y[hit] - np.float32(base[1]), z[hit] - np.float32(base[2])
     ahead = np.float32(22) - v
-    surface = 57 + 0.42 * ahead - 0.0012 * ahead**2 + 0.22 * (w + 20)
+    surface = 59 + 0.66 * ahead - 0.0040 * ahead**2 + 0.25 * np.maximum(w + 25, -10)
     edge = np.sqrt(((ahead - 44) / 68) ** 2 + ((w + 45) / 88) ** 2)
     thick = 4.0 + 4.5 * np.exp(-((ahead / 22) ** 2)) + 3.0 * np.exp(-(((edge - 1) / 0.12) ** 2))
     distance = np.maximum(np.abs(u - surface) - thick, (edge - 1) * 60)
@@ -392,4 +455,7 @@ def _texture(anatomy, part, x, y, z):
         hit = np.flatnonzero(part == tissue)
         if hit.size:
             texture[hit] = _noise(anatomy, name, scale, x[hit], y[hit], z[hit])
+            if tissue in (SPONGIOSA, LIVER):
+                slow = _noise(anatomy, "slow", 1.1, x[hit], y[hit], z[hit])
+                texture[hit] = 0.75 * texture[hit] + 0.65 * slow
     return texture

@@ -7,6 +7,7 @@ rigid search, because the spine bends between two scanners' tables.
 
 import logging
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
@@ -71,7 +72,7 @@ def register(fixed: sitk.Image, moving: sitk.Image, *, roi=None, **cfg) -> Regis
         StudyError: A setting is wrong.
     """
     settings = Settings.read(cfg)
-    return _guarded(lambda: _whole([fixed], moving, settings, roi, None), settings)
+    return _guarded(lambda: _whole([fixed], _Other(moving), settings, roi, None), settings)
 
 
 def register_stacks(
@@ -96,12 +97,19 @@ def register_stacks(
             "register.transform is 'affine' for stacks of a few slices, where it invents scale and shear; "
             "use rigid."
         )
-    whole = _guarded(lambda: _whole(fixed_stacks, moving, settings, roi, bridge), settings)
+    other = _Other(moving)
+    # The stacks' own refinement makes the joint one's finest level a waste.
+    coarser = replace(
+        settings,
+        levels_mm=settings.levels_mm[:2],
+        samples=settings.samples[:2],
+    )
+    whole = _guarded(lambda: _whole(fixed_stacks, other, coarser, roi, bridge), settings)
     if whole.verdict == "failed":
         return whole, [whole for _ in fixed_stacks]
     single = []
     for stack in fixed_stacks:
-        result = _guarded(lambda: _stack(stack, moving, whole, settings, roi), settings)  # noqa: B023
+        result = _guarded(lambda: _stack(stack, other, whole, settings, roi), settings)  # noqa: B023
         if result.verdict == "failed":
             result = replace(result, matrix=whole.matrix)
         single.append(result)
@@ -126,20 +134,35 @@ class _Hopeless(RuntimeError):
     """The images can't be registered."""
 
 
+class _Other:
+    """The moving image with its body, which is found once."""
+
+    def __init__(self, image: sitk.Image):
+        self.image = image
+
+    @cached_property
+    def body(self) -> sitk.Image:
+        return prepare.foreground(self.image, 0.0)
+
+    def level(self, number: int, settings: Settings, box=None) -> Moving:
+        return prepare.read_moving(
+            self.image, self.body, settings.levels_mm[number], settings, box
+        )
+
+
 def _whole(stacks, moving, settings: Settings, roi, bridge) -> Registration:
-    _check_images([*stacks, moving])
+    _check_images([*stacks, moving.image])
     fixed = prepare.read_fixed(stacks, settings, 0)
     if bridge is not None:
         fixed += prepare.read_fixed([bridge], settings, 1)
-    body = prepare.foreground(moving, 0.0)
-    coarse = prepare.read_moving(moving, body, settings.levels_mm[0], settings)
+    coarse = moving.level(0, settings)
     groups = _draw(fixed, 0, settings, settings.seed)
     centre = groups[0].world.mean(axis=0)
     found = search.scan(
         groups[0],
         coarse,
         search.turns(settings.flips),
-        _targets(centre, body, roi),
+        _targets(centre, moving.body, roi),
         settings.search_mm,
         settings.search_step_mm,
         settings.min_overlap,
@@ -153,13 +176,13 @@ def _whole(stacks, moving, settings: Settings, roi, bridge) -> Registration:
         starts = [_shifted(candidates[0].pose, sign * settings.level_shift_mm) for sign in (-1, 1)]
         candidates = _ascend(groups, coarse, [*starts, *(c.pose for c in candidates)], settings)
     finalists = search.peaks(candidates, centre, FINALISTS)
-    matrix, rival = _levels(fixed, moving, body, finalists, settings, roi, chance)
+    matrix, rival = _levels(fixed, moving, finalists, settings, roi, chance)
     if settings.engine != "sampled" and len(fixed) == 1:
-        matrix = _by_engine(stacks[0], moving, body, fixed[0].mask, matrix, settings)
-    return _weighed(fixed, moving, body, matrix, settings, roi, {"rival": rival})
+        matrix = _by_engine(stacks[0], moving.image, fixed[0].mask, matrix, settings)
+    return _weighed(fixed, moving, matrix, settings, roi, {"rival": rival})
 
 
-def _levels(fixed, moving, body, finalists, settings, roi, chance):
+def _levels(fixed, moving, finalists, settings, roi, chance):
     """Take the finalists through the finer levels; the best pose, and how near its rival came."""
     centre = None
     rival = None
@@ -167,8 +190,7 @@ def _levels(fixed, moving, body, finalists, settings, roi, chance):
         groups = _draw(fixed, number, settings, settings.seed, roi, finalists[0].pose)
         centre = np.concatenate([group.world for group in groups]).mean(axis=0)
         poses = [candidate.pose for candidate in finalists]
-        box = _box(groups, poses)
-        level = prepare.read_moving(moving, body, settings.levels_mm[number], settings, box)
+        level = moving.level(number, settings, _box(groups, poses))
         finalists = search.peaks(_ascend(groups, level, poses, settings), centre, FINALISTS)
         if number == 1 and len(finalists) > 1:
             floor = _floor(groups, level, finalists[0].pose, centre, settings)
@@ -199,8 +221,8 @@ def _floor(groups, moving: Moving, pose, centre, settings) -> float:
 
 def _stack(stack, moving, whole: Registration, settings: Settings, roi) -> Registration:
     """Refine one stack from the whole's pose, within limits."""
+    settings = replace(settings, samples=(settings.block_samples,) * len(settings.levels_mm))
     fixed = prepare.read_fixed([stack], settings, 0)
-    body = prepare.foreground(moving, 0.0)
     pose = whole.matrix
     stiffness = (
         settings.block_stiffness,
@@ -209,14 +231,12 @@ def _stack(stack, moving, whole: Registration, settings: Settings, roi) -> Regis
     )
     for number in range(1, len(settings.levels_mm)):
         groups = _draw(fixed, number, settings, settings.seed, roi, pose, thick=True)
-        level = prepare.read_moving(
-            moving, body, settings.levels_mm[number], settings, _box(groups, [pose])
-        )
+        level = moving.level(number, settings, _box(groups, [pose]))
         pose = search.refine(
             groups, level, pose, min_overlap=settings.min_overlap, stiffness=stiffness
         ).pose
     if settings.engine != "sampled":
-        pose = _by_engine(stack, moving, body, fixed[0].mask, pose, settings)
+        pose = _by_engine(stack, moving.image, fixed[0].mask, pose, settings)
     world = np.concatenate([group.world for group in groups])
     moved = displacement(pose, whole.matrix, world)
     extra = {
@@ -227,17 +247,15 @@ def _stack(stack, moving, whole: Registration, settings: Settings, roi) -> Regis
         extra["from_whole_mm"] > settings.block_shift_mm
         or extra["from_whole_deg"] > settings.block_rotation_deg
     )
-    return _weighed(fixed, moving, body, pose, settings, roi, extra, thick=True)
+    return _weighed(fixed, moving, pose, settings, roi, extra, thick=True)
 
 
-def _weighed(fixed, moving, body, matrix, settings, roi, extra, thick=False) -> Registration:
+def _weighed(fixed, moving, matrix, settings, roi, extra, thick=False) -> Registration:
     """Measure a result and judge it."""
     last = len(settings.levels_mm) - 1
     number = min(1, last)
     groups = _draw(fixed, number, settings, settings.seed, roi, matrix, thick=thick)
-    level = prepare.read_moving(
-        moving, body, settings.levels_mm[number], settings, _box(groups, [matrix])
-    )
+    level = moving.level(number, settings, _box(groups, [matrix]))
     world = np.concatenate([group.world for group in groups])
     centre = world.mean(axis=0)
     value = similarity(groups, level, matrix, settings.min_overlap)[0]
@@ -326,7 +344,7 @@ def _box(groups, poses) -> tuple[np.ndarray, np.ndarray]:
     return ends.min(axis=0) - BOX_MARGIN_MM, ends.max(axis=0) + BOX_MARGIN_MM
 
 
-def _by_engine(stack, moving, body, mask, start, settings) -> np.ndarray:
+def _by_engine(stack, moving, mask, start, settings) -> np.ndarray:
     """Refine with another engine, the CT clipped to its window."""
     fixed, other = (
         sitk.Clamp(image, sitk.sitkFloat32, *settings.ct_window_hu)

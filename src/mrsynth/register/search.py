@@ -190,12 +190,15 @@ def _small(parameters: np.ndarray) -> np.ndarray:
 
 def _nearest_value(level, index, moving, min_overlap) -> float | None:
     depth, height, width = moving.values.shape
-    place = np.rint(index).astype(np.int64)
-    inside = np.all((place >= 0) & (place < [width, height, depth]), axis=1)
-    if inside.mean() < min_overlap:
+    place = np.rint(index).astype(np.int64, order="F")
+    x, y, z = place.T
+    # Seen as unsigned, a negative index is a huge one: one comparison per axis.
+    inside = (
+        (x.view(np.uint64) < width) & (y.view(np.uint64) < height) & (z.view(np.uint64) < depth)
+    )
+    if np.count_nonzero(inside) < min_overlap * len(level):
         return None
-    place = place[inside]
-    value = moving.values.ravel().take((place[:, 2] * height + place[:, 1]) * width + place[:, 0])
+    value = moving.values.ravel().take(((z * height + y) * width + x)[inside])
     counts = np.isfinite(value)
     total = int(counts.sum())
     if total < min_overlap * len(level):

@@ -29,6 +29,7 @@ class Settings:
         ct_max_hu: CT voxels above are left out of the measure (Jin 2019 masks the skull); None keeps all.
         roi_radius_mm: Radius around the landmarks inside which samples count after the scan.
         min_overlap: Share of fixed samples inside the moving field below which a pose is no candidate.
+        block_samples: Fixed samples of one stack at every finer level.
         block_rotation_deg: How far a stack may turn from the whole image's pose.
         block_shift_mm: How far a stack's centre may move from the whole image's pose.
         block_stiffness: Strength of the pull of a stack towards the whole image's pose, nats at the limits
@@ -45,19 +46,20 @@ class Settings:
     flips: bool = True
     seed: int = 1
     levels_mm: tuple[float, ...] = (5.0, 2.5, 1.25)
-    samples: tuple[int, ...] = (2500, 12000, 40000)
+    samples: tuple[int, ...] = (2000, 12000, 100000)
     search_mm: tuple[float, float, float] = (40.0, 70.0, 120.0)
     search_step_mm: float = 10.0
-    level_shift_mm: float = 0.0
+    level_shift_mm: float = 35.0
     candidates: int = 6
     ct_window_hu: tuple[float, float] = (-200.0, 400.0)
     ct_max_hu: float | None = None
     roi_radius_mm: float = 55.0
     min_overlap: float = 0.3
+    block_samples: int = 12000
     block_rotation_deg: float = 8.0
     block_shift_mm: float = 10.0
     block_stiffness: float = 0.02
-    accept_rival: float = 0.9
+    accept_rival: float = 0.75
     accept_repeat_mm: float = 1.5
     accept_peak: float = 0.95
     accept_overlap: float = 0.6

@@ -1,0 +1,124 @@
+"""Discs, canal and body edges from the CT alone."""
+
+import logging
+
+import numpy as np
+
+from mrsynth.errors import Refusal
+from mrsynth.geometry import cross_polyline, frame, project_to_plane, unit
+from mrsynth.locate.canal import find_canal
+from mrsynth.locate.chain import Candidate, find_discs
+from mrsynth.locate.column import BEYOND_MM, Column, evenly, find_column
+from mrsynth.locate.grid import Grid, upright
+from mrsynth.locate.landmarks import Disc, Landmarks
+from mrsynth.locate.levels import ala_share, names, sacral_disc
+from mrsynth.locate.refine import Measured, measure
+from mrsynth.locate.sac import sac_centre
+
+log = logging.getLogger("mrsynth")
+
+# The canal is some 20 mm wide: 2 mm are enough to follow it, and eight times quicker than 1 mm.
+CANAL_SPACING_MM = 2.0
+# A disc whose endplates couldn't be measured keeps its place in the count, with this confidence.
+UNMEASURED = 0.05
+
+
+def find(
+    ct,
+    spacing_mm: float,
+    bone_hu: float,
+    body_hu: float,
+    least_confidence: float,
+    ala: float,
+) -> Landmarks:
+    """Landmarks of a CT (HU), see :func:`mrsynth.locate.locate` for the settings.
+
+    Raises:
+        Refusal: ``NO_SPINE``, ``NO_CANAL`` or ``NO_DISC``.
+    """
+    grid = upright(ct, spacing_mm)
+    canal = find_canal(upright(ct, CANAL_SPACING_MM), bone_hu)
+    column = find_column(grid, canal)
+    line = evenly(canal, beyond=BEYOND_MM)
+    layers = find_discs(grid, column)
+    found = [measure_disc(grid, layer, column, line) for layer in layers]
+    discs, flags = name_discs(grid, layers, found, line, ala)
+    discs = [disc for disc in discs if disc.confidence >= least_confidence]
+    if not discs:
+        raise Refusal(
+            "NO_DISC",
+            f"{len(layers)} layers were considered, none is a disc with a confidence of "
+            f"{least_confidence:g} or more",
+            "give labels or landmarks for this subject (`source`), or lower `least_confidence`",
+        )
+    log.info("%d discs: %s", len(discs), ", ".join(str(disc.level) for disc in discs))
+    return Landmarks(discs, canal, body_hu, "auto", flags)
+
+
+def measure_disc(
+    grid: Grid, layer: Candidate, column: Column, canal: np.ndarray
+) -> Measured | None:
+    """A layer of the chain, measured twice: the second time straight ahead of the canal."""
+    first = measure(grid, layer.centre, layer.normal, column.ahead[layer.index])
+    if first is None:
+        return None
+    sac = cross_polyline(canal, first.centre, first.normal)
+    if sac is None or np.linalg.norm(first.centre - sac) < 5:
+        return first
+    again = measure(grid, first.centre, first.normal, first.centre - sac)
+    return again or first
+
+
+def name_discs(
+    grid: Grid,
+    layers: list[Candidate],
+    found: list[Measured | None],
+    canal: np.ndarray,
+    ala: float,
+) -> tuple[list[Disc], list[str]]:
+    """Discs with levels (cranial to caudal) and flags; sacral remnant discs are left out."""
+    shares = np.array(
+        [
+            np.nan
+            if disc is None
+            else ala_share(grid, disc.centre, disc.normal, disc.ahead, disc.height)
+            for disc in found
+        ]
+    )
+    log.info("share of bone beside the vertebra below: %s", np.round(shares, 2).tolist())
+    last = sacral_disc(shares, ala)
+    flags = []
+    if last is None:
+        flags.append("NO_SACRUM")
+        levels = [None] * len(found)
+    else:
+        layers, found = layers[: last + 1], found[: last + 1]
+        levels = names(len(found))[::-1]
+    discs = []
+    for level, layer, disc in zip(levels, layers, found, strict=True):
+        if disc is None:
+            centre, normal, confidence = layer.centre, layer.normal, UNMEASURED
+            discs.append(Disc(level, centre, normal, confidence, _sac(canal, centre, normal)))
+        else:
+            discs.append(_disc(grid, level, disc, layer, canal))
+    return discs, flags
+
+
+def _disc(
+    grid: Grid, level: str | None, disc: Measured, layer: Candidate, canal: np.ndarray
+) -> Disc:
+    sac = _sac(canal, disc.centre, disc.normal)
+    if sac is not None:
+        sac = sac_centre(grid, sac, disc.centre, disc.normal, disc.edge)
+    ahead = disc.ahead if sac is None else unit(disc.centre - sac)
+    left = frame(disc.normal, ahead)[1]
+    ventral = disc.edge[np.argmax(disc.edge @ ahead)]
+    sideways = disc.edge @ left
+    lateral = np.stack([disc.edge[np.argmin(sideways)], disc.edge[np.argmax(sideways)]])
+    confidence = float(np.clip(np.sqrt(disc.quality * min(layer.worth * 2, 1.0)), 0, 1))
+    return Disc(level, disc.centre, disc.normal, confidence, sac, ventral, lateral)
+
+
+def _sac(canal: np.ndarray, centre: np.ndarray, normal: np.ndarray) -> np.ndarray | None:
+    sac = cross_polyline(canal, centre, normal)
+    return None if sac is None else project_to_plane(sac, centre, normal)

@@ -1,0 +1,266 @@
+"""The same landmarks from what a user has: a label map of vertebrae, or points placed by hand."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+from scipy import ndimage
+
+from mrsynth.errors import Refusal, StudyError
+from mrsynth.geometry import cross_polyline, fit_plane, frame, project_to_plane, unit
+from mrsynth.locate.canal import find_canal
+from mrsynth.locate.column import BEYOND_MM, evenly
+from mrsynth.locate.grid import Grid, upright
+from mrsynth.locate.landmarks import Disc, Landmarks
+from mrsynth.locate.levels import VERTEBRAE
+from mrsynth.locate.refine import measure
+
+# Values of S1, L5 … L1, T12 … T1 in the label maps of known tools. `totalsegmentator`: classes of its task
+# `total`, version 2 (S1 apart from the sacrum). `verse`: VerSe 2020, also SPINEPS and TPTBox. `totalspineseg`:
+# its step 2 output, where 50 is the whole sacrum.
+NUMBERINGS = {
+    "totalsegmentator": dict(zip(VERTEBRAE, range(26, 44), strict=True)),
+    "verse": dict(zip(VERTEBRAE, [26, *range(24, 7, -1)], strict=True)),
+    "totalspineseg": dict(
+        zip(VERTEBRAE, [50, *range(45, 40, -1), *range(32, 20, -1)], strict=True)
+    ),
+}
+# Label maps as if they were CT: bone and soft tissue.
+BONE_HU, SOFT_HU = 400.0, 30.0
+# Voxel size label maps are measured at; half of the usual 1.5 mm loses nothing.
+LABEL_SPACING_MM = 1.5
+# A vertebra with fewer voxels of 1.5 mm is cut by the scan's edge: 3 cm³.
+LEAST_VOXELS = 900
+# What a point may be called after its disc's level.
+ROLES = ("centre", "plane", "sac", "ventral", "right", "left")
+
+
+def from_labels(
+    labels: sitk.Image,
+    numbering: str | dict[str, int] = "totalsegmentator",
+    body_hu: float = -300.0,
+) -> Landmarks:
+    """Discs as the gaps between labelled vertebrae.
+
+    Args:
+        labels: Label map (whole vertebrae or their bodies), any orientation, in the CT's frame.
+        numbering: A name of ``NUMBERINGS``, or a table of vertebra (``L4``) to label value.
+        body_hu: Handed on.
+
+    Raises:
+        StudyError: For an unknown numbering.
+        Refusal: ``NO_DISC`` if no two neighbouring vertebrae are labelled.
+    """
+    table = _numbering(numbering)
+    image = sitk.Cast(labels, sitk.sitkFloat32)
+    grids = {name: _mask(image, value) for name, value in table.items()}
+    grids = {k: v for k, v in grids.items() if v is not None and v.values.sum() >= LEAST_VOXELS}
+    pairs = [p for p in zip(VERTEBRAE, VERTEBRAE[1:], strict=False) if set(p) <= set(grids)]
+    if not pairs:
+        raise Refusal(
+            "NO_DISC",
+            "the label map holds no two neighbouring vertebrae of this numbering "
+            f"(of {len(grids)} vertebrae found)",
+            "check `locate.numbering` against the tool that made the labels",
+        )
+    first = next(iter(grids.values()))
+    everything = np.max([grid.values for grid in grids.values()], axis=0)
+    canal = _canal(Grid(everything, first.origin, first.spacing))
+    discs = []
+    for lower, upper in pairs:
+        disc = _between(grids[upper], grids[lower], canal)
+        if disc is not None:
+            disc.level = f"{upper}-{lower}"
+            discs.append(disc)
+    if not discs:
+        raise Refusal(
+            "NO_DISC",
+            f"no two facing endplates between the {len(grids)} labelled vertebrae",
+            "check the label map in a viewer",
+        )
+    return Landmarks(discs[::-1], canal, body_hu, "labels", [] if len(canal) else ["NO_CANAL"])
+
+
+def from_landmarks(path: str | Path, body_hu: float = -300.0) -> Landmarks:
+    """Discs from points placed by hand.
+
+    A 3D Slicer markups file (``.mrk.json``; its coordinate system is obeyed) with points called
+    ``L4-L5``, ``L4-L5 plane``, ``L4-L5 sac``, ``L4-L5 ventral``, ``L4-L5 right``, ``L4-L5 left``, or a
+    table (``.tsv``) with the columns ``level``, ``role``, ``x``, ``y``, ``z`` in LPS mm. Three or more points of
+    a disc's plane (all but the sac's) give its normal; with fewer, it is taken from the line
+    through the neighbouring discs' centres, and the flag ``NORMAL_FROM_CENTRES`` is set.
+
+    Raises:
+        StudyError: If the file can't be read, a name isn't understood, or there is no disc in it.
+    """
+    path = Path(path)
+    points = _read_tsv(path) if path.suffix == ".tsv" else _read_markups(path)
+    levels = sorted({level for level, _, _ in points}, key=_height, reverse=True)
+    if not levels:
+        raise StudyError(f"{path.name} holds no points: name them such as `L4-L5` or `L4-L5 sac`")
+    places = {level: [(r, p) for name, r, p in points if name == level] for level in levels}
+    centres = {level: _centre(places[level]) for level in levels}
+    discs, flags = [], []
+    for level in levels:
+        up = _line_direction(level, levels, centres)
+        in_plane = np.array([p for role, p in places[level] if role != "sac"])
+        if len(in_plane) >= 3:
+            try:
+                _, normal, _ = fit_plane(in_plane, towards=up, robust=False)
+            except ValueError:
+                raise StudyError(f"{path.name}: the points of {level} lie on one line") from None
+        elif len(levels) > 1:
+            normal = up
+            flags.append("NORMAL_FROM_CENTRES")
+        else:
+            raise StudyError(
+                f"{path.name}: {level} has {len(in_plane)} points in its plane; place three or more"
+            )
+        discs.append(_placed(level, centres[level], normal, dict(places[level])))
+    canal = np.array([disc.sac_mm for disc in discs if disc.sac_mm is not None]).reshape(-1, 3)
+    return Landmarks(discs, canal, body_hu, "landmarks", sorted(set(flags)))
+
+
+def _numbering(numbering: str | dict[str, int]) -> dict[str, int]:
+    if isinstance(numbering, dict):
+        unknown = set(numbering) - set(VERTEBRAE)
+        if unknown:
+            raise StudyError(f"locate.numbering: {sorted(unknown)[0]!r} is no vertebra such as `L4`")
+        return numbering
+    if numbering not in NUMBERINGS:
+        raise StudyError(
+            f"locate.numbering is {numbering!r}, it must be one of {', '.join(NUMBERINGS)}"
+        )
+    return NUMBERINGS[numbering]
+
+
+def _mask(image: sitk.Image, value: int) -> Grid | None:
+    """One label as shares 0..1 on upright axes, all labels on the same grid; None if it is absent."""
+    grid = upright(sitk.Cast(sitk.Equal(image, float(value)), sitk.sitkFloat32), LABEL_SPACING_MM)
+    grid.values = np.clip(grid.values, 0, 1)
+    return grid if grid.values.max() > 0 else None
+
+
+def _as_ct(share: Grid) -> Grid:
+    """A mask (shares) as a CT in HU, with soft tissue around."""
+    return Grid(SOFT_HU + share.values * (BONE_HU - SOFT_HU), share.origin, share.spacing)
+
+
+def _canal(share: Grid) -> np.ndarray:
+    """The canal among labelled vertebrae (n, 3), empty where only bodies are labelled."""
+    try:
+        return find_canal(_as_ct(share), (BONE_HU + SOFT_HU) / 2)
+    except Refusal:
+        return np.empty((0, 3))
+
+
+def _between(upper: Grid, lower: Grid, canal: np.ndarray) -> Disc | None:
+    above, below = _body(upper), _body(lower)
+    normal = unit(above - below)
+    middle = (above + below) / 2
+    line = evenly(canal, beyond=BEYOND_MM) if len(canal) > 1 else canal
+    sac = cross_polyline(line, middle, normal) if len(line) else None
+    ahead = np.array([0.0, -1.0, 0.0]) if sac is None else middle - sac
+    both = _as_ct(Grid(np.maximum(upper.values, lower.values), upper.origin, upper.spacing))
+    found = measure(both, middle, normal, ahead)
+    if found is None:
+        return None
+    sac = cross_polyline(line, found.centre, found.normal) if len(line) else None
+    axes = frame(found.normal, ahead if sac is None else found.centre - sac)
+    along, sideways = found.edge @ axes[0], found.edge @ axes[1]
+    return Disc(
+        None,
+        found.centre,
+        found.normal,
+        found.quality,
+        None if sac is None else project_to_plane(sac, found.centre, found.normal),
+        found.edge[np.argmax(along)],
+        found.edge[[np.argmin(sideways), np.argmax(sideways)]],
+    )
+
+
+def _body(share: Grid) -> np.ndarray:
+    """A point (3,) deep in the vertebra's body: the body is thicker than arch and processes."""
+    deep = ndimage.distance_transform_edt(share.values > 0.5)
+    weight = np.where(deep >= 0.8 * deep.max(), deep, 0)
+    return share.to_mm(np.array(ndimage.center_of_mass(weight)))
+
+
+def _height(level: str) -> int:
+    return VERTEBRAE.index(level.split("-")[1])
+
+
+def _name(text: str, where: str) -> tuple[str, str]:
+    """Level and role of a point's name."""
+    level, _, role = str(text).strip().partition(" ")
+    role = role.strip().lower() or "centre"
+    upper, _, lower = level.upper().replace("/", "-").partition("-")
+    known = upper in VERTEBRAE and lower in VERTEBRAE
+    if not known or VERTEBRAE.index(upper) != VERTEBRAE.index(lower) + 1 or role not in ROLES:
+        raise StudyError(
+            f"{where}: a point's name isn't understood; write a disc such as `L4-L5`, and after it "
+            f"nothing or one of {', '.join(ROLES)}"
+        )
+    return f"{upper}-{lower}", role
+
+
+def _read_markups(path: Path) -> list[tuple[str, str, np.ndarray]]:
+    try:
+        markups = json.loads(path.read_text())["markups"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StudyError(
+            f"{path.name} is no 3D Slicer markups file: save the points as `.mrk.json`"
+        ) from None
+    points = []
+    for markup in markups:
+        system = str(markup.get("coordinateSystem", ""))
+        # Slicer before 5.0 wrote the number of its enumeration: 0 is RAS, 1 is LPS.
+        sign = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}.get(system.upper())
+        if sign is None:
+            raise StudyError(f"{path.name}: `coordinateSystem` must be LPS or RAS")
+        for point in markup.get("controlPoints", []):
+            if point.get("positionStatus", "defined") != "defined":
+                continue
+            place = np.array(point["position"], dtype=float) * [sign, sign, 1.0]
+            points.append((*_name(point.get("label", ""), path.name), place))
+    return points
+
+
+def _read_tsv(path: Path) -> list[tuple[str, str, np.ndarray]]:
+    try:
+        table = pd.read_csv(path, sep="\t", dtype={"level": str, "role": str})
+        rows = table[["level", "role", "x", "y", "z"]].fillna({"role": ""})
+        places = rows[["x", "y", "z"]].to_numpy(dtype=float)
+    except (OSError, ValueError, KeyError):
+        raise StudyError(
+            f"{path.name} must be a tab-separated table with level, role, x, y, z (LPS mm)"
+        ) from None
+    names = [f"{level} {role}" for level, role in zip(rows["level"], rows["role"], strict=True)]
+    return [(*_name(n, path.name), p) for n, p in zip(names, places, strict=True)]
+
+
+def _centre(points: list[tuple[str, np.ndarray]]) -> np.ndarray:
+    """The point called centre, or the middle of the disc's other points."""
+    named = [p for role, p in points if role == "centre"]
+    rest = [p for role, p in points if role != "sac"] or [p for _, p in points]
+    return np.mean(named if len(named) else rest, axis=0)
+
+
+def _line_direction(level: str, levels: list[str], centres: dict[str, np.ndarray]) -> np.ndarray:
+    """Up the spine, along the line through the neighbouring centres."""
+    at = levels.index(level)
+    above, below = levels[max(at - 1, 0)], levels[min(at + 1, len(levels) - 1)]
+    if above == below:
+        return np.array([0.0, 0.0, 1.0])
+    return unit(centres[above] - centres[below])
+
+
+def _placed(level: str, centre: np.ndarray, normal: np.ndarray, roles: dict) -> Disc:
+    def foot(role: str) -> np.ndarray | None:
+        return project_to_plane(roles[role], centre, normal) if role in roles else None
+
+    right, left = foot("right"), foot("left")
+    lateral = None if right is None or left is None else np.stack([right, left])
+    return Disc(level, centre, normal, 1.0, foot("sac"), foot("ventral"), lateral)

@@ -1,0 +1,82 @@
+"""A small study in a copy of the checkout, run for real."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PARTS = ("Snakefile", "workflow", "src", "profiles")
+
+
+class Checkout:
+    """A copy of the workflow with a study in it; counts jobs that really ran, by their logs."""
+
+    def __init__(self, folder: Path, config: Path):
+        self.folder = folder
+        for part in PARTS:
+            source = ROOT / part
+            copy = shutil.copytree if source.is_dir() else shutil.copy2
+            copy(source, folder / part)
+        (folder / "config").mkdir()
+        shutil.copy2(config, folder / "config/config.yaml")
+
+    def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
+        """Run snakemake as a user would, in the copy."""
+        done = subprocess.run(
+            [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=1", *arguments],
+            cwd=self.folder,
+            env=os.environ | {"PYTHONPATH": str(self.folder / "src")},
+            capture_output=True,
+            text=True,
+            timeout=900,
+        )
+        assert not check or done.returncode == 0, done.stderr[-6000:] + self.logs()
+        return done
+
+    def logs(self) -> str:
+        """The end of every log that holds an error."""
+        texts = [path.read_text()[-2000:] for path in (self.folder / "logs").rglob("*.log")]
+        return "\n".join(text for text in texts if "ERROR" in text)
+
+    def executed(self, *arguments: str) -> dict[str, list[str]]:
+        """Run and return the jobs that were executed: stage → names, by log files rewritten."""
+        before = self._stamps()
+        self.snakemake(*arguments)
+        ran: dict[str, list[str]] = {}
+        for path, stamp in self._stamps().items():
+            if before.get(path) != stamp:
+                stage, name = path.relative_to(self.folder / "logs").as_posix().split("/", 1)
+                ran.setdefault(stage, []).append(name.removesuffix(".log"))
+        return ran
+
+    def _stamps(self) -> dict[Path, int]:
+        logs = self.folder / "logs"
+        return {path: path.stat().st_mtime_ns for path in logs.rglob("*.log")}
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace text in a file of the copy; it must be there."""
+        path = self.folder / name
+        text = path.read_text()
+        assert old in text, f"{name} has no {old!r}"
+        path.write_text(text.replace(old, new, 1))
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Checkout:
+    """The tiny study, run from raw DICOM to tables. Tests that change it use `changed`."""
+    checkout = Checkout(tmp_path_factory.mktemp("study"), ROOT / "tests/data/tiny.yaml")
+    checkout.snakemake()
+    return checkout
+
+
+@pytest.fixture
+def changed(finished, tmp_path) -> Checkout:
+    """A copy of the finished study, time stamps kept, free to be changed."""
+    copy = object.__new__(Checkout)
+    copy.folder = tmp_path / "study"
+    shutil.copytree(finished.folder, copy.folder, symlinks=True)
+    return copy

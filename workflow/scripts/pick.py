@@ -1,0 +1,22 @@
+"""Adapter of `pick`: which slices are compared, for which disc, and why the others are not."""
+
+from mrsynth import job
+from mrsynth.locate.landmarks import Landmarks
+from mrsynth.pick import matrices_of, pick, write_table
+from mrsynth.volume import read_stacks
+
+
+def work(job_):
+    stacks = read_stacks(job_.input.stacks, "valid")
+    landmarks, matrices = None, None
+    if job_.input.get("landmarks"):
+        landmarks = Landmarks.from_dict(job.read_json(job_.input.landmarks))
+    if job_.input.get("registration"):
+        matrices = matrices_of(job.read_json(job_.input.registration), len(stacks))
+    table = pick(stacks, landmarks, matrices, **job_.cfg)
+    write_table(table, job_.output.table)
+    out = table.loc[table["status"] == "out", "code"].value_counts()
+    return {"picked": int((table["status"] == "picked").sum()), "out": out.to_dict()}
+
+
+job.run(snakemake, work)
