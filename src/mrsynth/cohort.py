@@ -150,11 +150,13 @@ def build(
         "coverage": coverage,
     }
     rows = []
-    for subject, own in series.groupby("subject", sort=True):
+    lines = {(line["subject"], line["task"]): line for line in sheet.to_dict("records")}
+    for subject, part in series.groupby("subject", sort=True):
+        own = part.to_dict("records")
         place = math.floor(pseudonym.unit(key, subject) * 10**UNIT_DIGITS) / 10**UNIT_DIGITS
         chosen: dict[str, str] = {}
         for task, roles in tasks.items():
-            wish = _wish(sheet, subject, task)
+            wish = _wish(lines, subject, task)
             earlier = {f"{side}_series": chosen.get(roles[side], "") for side in SIDES}
             pinned = {k: v or earlier.get(k, "") for k, v in wish.items()}
             row = _row(task, subject, own, pinned, images, roles, options)
@@ -235,13 +237,12 @@ def _check_sheet(sheet: pd.DataFrame | None, series: pd.DataFrame, tasks: dict) 
     return sheet
 
 
-def _wish(sheet: pd.DataFrame, subject: str, task: str) -> dict:
+def _wish(lines: dict[tuple[str, str], dict], subject: str, task: str) -> dict:
     """The user's line for a subject, the one for this task over the one for all; empty without."""
     wish = dict.fromkeys(SHEET_COLUMNS, "")
     for name in ("", task):
-        found = sheet[(sheet["subject"] == subject) & (sheet["task"] == name)]
-        if len(found):
-            wish |= {column: value for column, value in found.iloc[0].items() if value}
+        line = lines.get((subject, name), {})
+        wish |= {column: value for column, value in line.items() if value}
     return wish
 
 
@@ -287,12 +288,12 @@ def _row(task, subject, own, wish, images, roles, options) -> dict:
     return row | _pair(found, wish, own, images, roles, options)
 
 
-def _candidates(own: pd.DataFrame, image: dict, wish: str, coverage: float) -> list[dict]:
+def _candidates(own: list[dict], image: dict, wish: str, coverage: float) -> list[dict]:
     """Series that are an image, best first."""
-    used = own[own["status"] == "used"]
+    used = [row for row in own if row["status"] == "used"]
     if wish:
-        return used[used["series"] == wish].to_dict("records")
-    rows = [row for row in used.to_dict("records") if _matches(row, image, strict=True)]
+        return [row for row in used if row["series"] == wish]
+    rows = [row for row in used if _matches(row, image, strict=True)]
     longest = max((_float(row["extent_mm"]) for row in rows), default=0.0)
     return sorted(
         rows,
@@ -308,9 +309,11 @@ def _candidates(own: pd.DataFrame, image: dict, wish: str, coverage: float) -> l
     )
 
 
-def _refused(own: pd.DataFrame, image: dict, wish: str) -> dict | None:
+def _refused(own: list[dict], image: dict, wish: str) -> dict | None:
     """A refused series that would have been the image; keys that it lacks count as met."""
-    for row in own[own["status"] == "refused"].sort_values("series").to_dict("records"):
+    for row in sorted(own, key=lambda row: row["series"]):
+        if row["status"] != "refused":
+            continue
         if row["series"] == wish or (not wish and _matches(row, image, strict=False)):
             return row
     return None
@@ -326,7 +329,7 @@ def _matches(row: dict, image: dict, strict: bool) -> bool:
 
 
 def _pair(
-    found: dict, wish: dict, own: pd.DataFrame, images: dict, roles: dict, options: dict
+    found: dict, wish: dict, own: list[dict], images: dict, roles: dict, options: dict
 ) -> dict:
     """Entries of the best pair, or the reason against it."""
     pairs = [
@@ -360,7 +363,7 @@ def _pair(
     return entries | {"status": "included"}
 
 
-def _bridge(own: pd.DataFrame, images: dict, roles: dict, target: dict) -> str:
+def _bridge(own: list[dict], images: dict, roles: dict, target: dict) -> str:
     """A series in the target's frame of reference that eases the registration, or empty."""
     if not roles.get("bridge"):
         return ""

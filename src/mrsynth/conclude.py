@@ -36,6 +36,9 @@ READING = (
 )
 """How to read the main table."""
 
+ROLES = ("train", "validation", "test")
+"""Roles of the packs in the order of the data."""
+
 POLICIES = ("report", "fail")
 """After refusals: end well and tell them, or tell them and end with an error."""
 
@@ -72,7 +75,7 @@ def conclude(
         records: The stages' records; refused ones are told, made ones counted.
         options: ``options.json`` of each training with ``task``, ``model``, ``fold`` added.
         tables: Tables ``methods`` and ``differences`` of every task, in any order.
-        packs: Records of `pack`, whose ``left_out`` lists slices.
+        packs: Records of `pack`: counts per role, and the slices ``left_out``.
         excluded: Subjects that the cohort sheet leaves out: ``task``, ``subject``, ``code``,
             ``message``.
         on_refusal: ``report`` or ``fail``.
@@ -93,6 +96,7 @@ def conclude(
     parts = [
         "# Summary of the study",
         *_results(tables, region),
+        *_data(packs),
         *_trainings(options),
         *_left_out("Refused because of their data", refused),
         *_left_out("Not included by the cohort's rules", left_out),
@@ -216,6 +220,20 @@ def _difference_lines(gaps: pd.DataFrame) -> list[str]:
     return lines
 
 
+def _data(packs: list[dict]) -> list[str]:
+    """A line per task and fold: subjects and slices of each role, and the pixels' size."""
+    lines = []
+    for (task, fold), part in _by([p for p in packs if "role" in p], ("task", "fold")).items():
+        roles = [
+            f"{pack['role']} {_count(pack['subjects'], 'subject')} with "
+            f"{_count(pack['slices'], 'slice')}"
+            for pack in sorted(part, key=lambda pack: ROLES.index(pack["role"]))
+        ]
+        size = f"; pixels of {part[0]['pixel_mm']:.2f} mm" if part[0].get("pixel_mm") else ""
+        lines.append(f"- {task}, fold {fold}: {', '.join(roles)}{size}")
+    return ["## Images", _paragraphs(lines)] if lines else []
+
+
 def _trainings(options: list[dict]) -> list[str]:
     """A line per training: the network and the image size that the settings allowed."""
     if not options:
@@ -258,8 +276,11 @@ def _left_out(title: str, rows: list[dict]) -> list[str]:
 
 
 def _subjects(rows: list[dict]) -> str:
-    count = len({row["subject"] for row in rows})
-    return f"{count} subject" + ("" if count == 1 else "s")
+    return _count(len({row["subject"] for row in rows}), "subject")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _slices(packs: list[dict]) -> list[str]:

@@ -50,7 +50,7 @@ VENDORS = {
     "uih": "United Imaging",
     "neusoft": "Neusoft",
     "esaote": "Esaote",
-    "mrsynth": "mrsynth",
+    "synthetic imaging": "Synthetic Imaging",
 }
 SCANNERS = [
     "Achieva",
@@ -64,6 +64,7 @@ SCANNERS = [
     "Brilliance",
     "BrightSpeed",
     "Discovery",
+    "Echo",
     "Elition",
     "Emotion",
     "Espree",
@@ -98,6 +99,7 @@ SCANNERS = [
     "Sola",
     "Somatom",
     "Spectra",
+    "Spiral",
     "Symphony",
     "Titan",
     "Trio",

@@ -15,7 +15,6 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mrsynth.errors import Refusal, StudyError
-from mrsynth.pick import plane
 from mrsynth.volume import affine, to_array
 
 VIEWS = {
@@ -76,10 +75,15 @@ def crop(
         _pad(cut, shape)
     arrays = {name: np.stack([cut[name] for cut in cuts]) for name in cuts[0]}
     arrays["name"] = np.array([str(row["name"]) for row in rows])
-    arrays["key"] = np.array([f"stack-{row['stack']}_slice-{row['slice']:02d}" for row in rows])
+    arrays["key"] = np.array([slice_key(row) for row in rows])
     verdicts = verdicts or {}
     arrays["verdict"] = np.array([verdicts.get(int(row["stack"]), "accepted") for row in rows])
     return arrays
+
+
+def slice_key(row: dict) -> str:
+    """The key of a slice, unique within a subject, such as ``stack-2_slice-03``."""
+    return f"stack-{int(row['stack'])}_slice-{int(row['slice']):02d}"
 
 
 def verdicts_of(registration: dict, stacks: int) -> dict[int, str]:
@@ -106,7 +110,8 @@ def count_text(codes) -> str:
 
 def view(stack: sitk.Image) -> str:
     """The anatomical plane nearest to the stack's slices."""
-    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(plane(stack, 0)[1])))]
+    normal = np.array(stack.GetDirection()).reshape(3, 3)[:, 2]
+    return ("sagittal", "coronal", "axial")[int(np.argmax(np.abs(normal)))]
 
 
 def read_npz(path: str | Path) -> dict[str, np.ndarray] | None:
@@ -145,11 +150,10 @@ def plot_crops(crops: dict[str, np.ndarray], *, box_mm: float | None = 220.0) ->
         for side, axis in zip(("source", "target"), axes[2 * place : 2 * place + 2], strict=True):
             _draw(axis, crops, n, side)
     extent = "whole slices" if box_mm is None else f"box {box_mm:g} mm"
-    figure.suptitle(
-        f"+ sac   – – ventral edge and half width   — body; {extent}; "
-        f"{len(shown)} of {count} slices",
-        fontsize=9,
-    )
+    marks = "+ sac   – – ventral edge and half width   "
+    legend = marks if np.isfinite(crops["sac_px"]).any() else ""
+    text = f"{legend}— body; {extent}; {len(shown)} of {count} slices"
+    figure.suptitle(text, fontsize=9)
     return figure
 
 

@@ -118,6 +118,16 @@ def _try_lock(path: Path):
     return handle
 
 
+def use_threads(threads: int) -> int:
+    """Let torch compute in ``threads`` threads, but no more than there are cores for this process.
+
+    Torch's threads wait for each other busily: more of them than cores slow a training down.
+    """
+    usable = max(min(threads, len(os.sched_getaffinity(0))), 1)
+    torch.set_num_threads(usable)
+    return usable
+
+
 def choose_precision(precision: str, device: torch.device) -> str:
     """``fp32`` or ``bf16``; ``auto`` takes bf16 where the processor has instructions for it."""
     if precision != "auto":

@@ -39,14 +39,13 @@ PROJECTION = {
     "1.2.840.10008.5.1.4.1.1.1": "CR",
     "1.2.840.10008.5.1.4.1.1.1.1": "DX",
 }
+DIRECTORY = "1.2.840.10008.1.3.10"
 DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 LARGEST_SIDE = 16384
 """Rows or columns above this are no medical slice; refused before anything is allocated."""
 LARGEST_HEADER = 2**28
 """A deflated file may not inflate beyond this many bytes (a zip bomb would)."""
-SHORTEST_FILE = 132
-"""Preamble and magic word (PS3.10 section 7.1)."""
 IMAGE_SUFFIXES = {"", ".dcm", ".dicom", ".ima", ".img"}
 """Names of files that should have been DICOM; anything else without the magic word is not ours."""
 NO_IMAGE_NAMES = {"dicomdir", "readme", "license", "licence", "version", "lockfile", "makefile"}
@@ -104,7 +103,8 @@ NUMBERS = [
 ]
 VECTORS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
 GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-WANTED = [tag_for_keyword(name) for name in (*TEXTS, *LISTS, *NUMBERS, *VECTORS, *GROUPS)]
+TAGS = {name: Tag(tag_for_keyword(name)) for name in (*TEXTS, *LISTS, *NUMBERS, *VECTORS, *GROUPS)}
+WANTED = list(TAGS.values())
 FRAME_NUMBERS = {"EffectiveEchoTime": "EchoTime", "InversionTimes": "InversionTime"}
 """Elements that enhanced objects call by other names (PS3.3 C.8.13.5)."""
 
@@ -192,9 +192,7 @@ def _fill(header: Header, accept_bare: bool) -> None:
         if DEFLATED in start[:400]:
             _check_deflated(file)
         file.seek(0)
-        dataset = pydicom.dcmread(
-            file, stop_before_pixels=True, force=bare, specific_tags=[*WANTED, Tag(0x0008, 0x0016)]
-        )
+        dataset = pydicom.dcmread(file, stop_before_pixels=True, force=bare, specific_tags=WANTED)
         end = file.tell()
         file.seek(0)
         digest = hashlib.sha256(file.read(min(end, length)))
@@ -206,10 +204,10 @@ def _fill(header: Header, accept_bare: bool) -> None:
     if kind in PROJECTION:
         header.state, header.code, header.message = "skipped", "PROJECTION", "a projection image"
     elif kind not in SINGLE_FRAME and kind not in MULTI_FRAME:
+        if not header.series and kind != DIRECTORY:
+            raise Refusal("CORRUPT", "neither SOP class nor series; the file may be cut")
         header.state, header.code = "skipped", "UNSUPPORTED_CLASS"
         header.message = "not a CT or MR image"
-        if not kind and (start[128:132] != b"DICM" or not len(dataset)):
-            raise Refusal("CORRUPT", "no SOP class")
     else:
         deflated = DEFLATED in start[:400]
         _check_complete(dataset, length - end, deflated)
@@ -257,7 +255,9 @@ def _check_complete(dataset, left: int, deflated: bool) -> None:
     promised = rows * columns * frames * samples * (_number(dataset, "BitsAllocated") or 16) / 8
     syntax = getattr(dataset.file_meta, "TransferSyntaxUID", None)
     native = syntax is None or not syntax.is_compressed
-    if not deflated and (left <= 8 or (native and left < promised)):
+    # The pixel element's own tag, VR and length come before its value (PS3.5 7.1).
+    left -= 12 if syntax is not None and not syntax.is_implicit_VR else 8
+    if not deflated and (left <= 0 or (native and left < promised)):
         raise Refusal("CORRUPT", "the file ends before its pixels do")
     if syntax is not None and not native and not _decodable(syntax):
         raise Refusal("MISSING_DECODER", f"no decoder for transfer syntax {syntax.name}")
@@ -335,15 +335,21 @@ def _values(dataset) -> dict:
     return values
 
 
+def _value(dataset, name: str):
+    """An element's value or None; by tag, since looking up absent keywords is slow."""
+    tag = TAGS.get(name) or Tag(tag_for_keyword(name))
+    return dataset[tag].value if tag in dataset else None
+
+
 def _text(dataset, name: str) -> str:
-    value = dataset.get(name)
+    value = _value(dataset, name)
     if value is None:
         return ""
     return "\\".join(map(str, value)) if _several(value) else str(value).strip()
 
 
 def _words(dataset, name: str) -> tuple[str, ...]:
-    value = dataset.get(name)
+    value = _value(dataset, name)
     if value is None or value == "":
         return ()
     return tuple(str(part).upper().strip() for part in (value if _several(value) else [value]))
@@ -355,7 +361,7 @@ def _number(dataset, name: str) -> float | None:
 
 
 def _vector(dataset, name: str) -> tuple[float, ...]:
-    value = dataset.get(name)
+    value = _value(dataset, name)
     if value is None or value == "":
         return ()
     try:
@@ -399,11 +405,9 @@ def _checked(values: dict) -> dict:
     Raises:
         Refusal: With a code per missing or bad element (PS3.3 C.7.6.2, C.7.6.3, C.8.2.1).
     """
-    for name, code in (("PatientID", "NO_PATIENT_ID"), ("SeriesInstanceUID", "MISSING_UID")):
+    for name in ("SeriesInstanceUID", "SOPInstanceUID"):
         if not values[name]:
-            raise Refusal(code, f"{name} is missing or empty")
-    if not values["SOPInstanceUID"]:
-        raise Refusal("MISSING_UID", "SOPInstanceUID is missing or empty")
+            raise Refusal("MISSING_UID", f"{name} is missing or empty")
     if values["PhotometricInterpretation"] not in ("MONOCHROME1", "MONOCHROME2"):
         raise Refusal("UNSUPPORTED_PHOTOMETRIC", "pixels are coloured or of unknown meaning")
     if "MOSAIC" in values["ImageType"]:

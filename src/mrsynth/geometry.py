@@ -1,12 +1,13 @@
 """Planes, frames and rigid motions in LPS mm.
 
-Points are arrays (..., 3) in the order x, y, z (left, posterior, superior); matrices are 4×4 and act on
-column vectors, so that ``apply(b @ a, p) == apply(b, apply(a, p))``.
+Points are arrays (..., 3) in the order x, y, z (left, posterior, superior); matrices are 4×4 and
+act on column vectors, so that ``apply(b @ a, p) == apply(b, apply(a, p))``.
 """
 
 import numpy as np
 
-# Tukey's biweight keeps 95 % of the efficiency of least squares on clean data at 4.685 robust sigmas.
+# Tukey's biweight keeps 95 % of the efficiency of least squares on clean data at 4.685 robust
+# sigmas.
 TUKEY_SIGMAS = 4.685
 # Turns a median absolute deviation into the standard deviation of a normal distribution.
 MAD_TO_SIGMA = 1.4826
@@ -52,12 +53,16 @@ def angle_deg(first: np.ndarray, second: np.ndarray, oriented: bool = False) -> 
     first, second = unit(first), unit(second)
     sine = np.linalg.norm(np.cross(first, second), axis=-1)
     cosine = np.sum(first * second, axis=-1)
-    # The arc tangent keeps its accuracy at small angles, where the arc cosine loses half the digits.
+    # The arc tangent keeps its accuracy at small angles, where the arc cosine loses half the
+    # digits.
     return np.degrees(np.arctan2(sine, cosine if oriented else np.abs(cosine)))
 
 
 def fit_plane(
-    points: np.ndarray, towards: np.ndarray | None = None, robust: bool = True
+    points: np.ndarray,
+    towards: np.ndarray | None = None,
+    robust: bool = True,
+    least_sigma_mm: float = 1e-6,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Plane through points (n, 3) by total least squares, with Tukey's biweight against outliers.
 
@@ -65,6 +70,7 @@ def fit_plane(
         points: At least three points that aren't on one line.
         towards: The normal is turned to have a positive product with this direction.
         robust: False gives the plain least-squares plane.
+        least_sigma_mm: Unevenness of the surface itself; points within a few of it aren't outliers.
 
     Returns:
         Weighted centroid (3,), unit normal (3,) and weights (n,) in 0..1 (0 is an outlier).
@@ -76,7 +82,7 @@ def fit_plane(
     if len(points) < 3:
         raise ValueError(f"a plane needs three points, not {len(points)}")
     weights = np.ones(len(points))
-    for _ in range(20 if robust else 1):
+    for turn in range(30 if robust else 1):
         centre = np.average(points, axis=0, weights=weights)
         offsets = points - centre
         values, vectors = np.linalg.eigh((offsets * weights[:, None]).T @ offsets)
@@ -87,7 +93,11 @@ def fit_plane(
             break
         distance = offsets @ normal
         distance = distance - np.median(distance)
-        scale = max(MAD_TO_SIGMA * np.median(np.abs(distance)), 1e-6)
+        scale = max(MAD_TO_SIGMA * np.median(np.abs(distance)), least_sigma_mm)
+        if turn < 10:
+            # Least absolute deviations first: the biweight needs a start that outliers don't tilt.
+            weights = scale / np.maximum(np.abs(distance), 0.1 * scale)
+            continue
         updated = np.clip(1 - (distance / (TUKEY_SIGMAS * scale)) ** 2, 0, None) ** 2
         if np.count_nonzero(updated) < 3 or np.max(np.abs(updated - weights)) < 1e-4:
             break
@@ -98,11 +108,13 @@ def fit_plane(
 
 
 def frame(normal: np.ndarray, hint: np.ndarray) -> np.ndarray:
-    """Right-handed orthonormal axes (3, 3 rows): along the hint in the plane, across it, and the normal.
+    """Right-handed orthonormal axes (3, 3 rows): along the hint in the plane, across it, and the
+    normal.
 
     Args:
         normal: The plane's normal.
-        hint: A direction that isn't parallel to the normal; its part in the plane is the first axis.
+        hint: A direction that isn't parallel to the normal; its part in the plane is the first
+            axis.
     """
     normal = unit(normal)
     first = unit(np.asarray(hint, dtype=float) - normal * (normal @ np.asarray(hint)))

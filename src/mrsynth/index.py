@@ -125,6 +125,9 @@ def scan(
         identifier = f"fil-{pseudonym(key, 'file', identity, FILE_LETTERS)}"
         if subject_from == "folder":
             _rename(header, folder)
+        if header.state == "read" and not header.patient:
+            header.state, header.code = "refused", "NO_PATIENT_ID"
+            header.message = "PatientID is missing or empty"
         files.append(_File(identifier, header))
     options = {"min_slices": min_slices, "gap_factor": gap_factor, "tolerance_mm": tolerance_mm}
     rows, private = _all_series(files, key, links or {}, options)

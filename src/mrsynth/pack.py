@@ -45,7 +45,12 @@ class Range:
 
 
 def crop_range(
-    crops: list[dict], *, crop: str = "paper", margin_mm: float = 0.0, quantile: float = 1.0
+    crops: list[dict],
+    *,
+    crop: str = "paper",
+    margin_mm: float = 0.0,
+    lateral_margin_mm: float | None = None,
+    quantile: float = 1.0,
 ) -> Range:
     """Measure the crop range on the training crops.
 
@@ -57,6 +62,7 @@ def crop_range(
         crops: Crop files' arrays of the training subjects, verdicts applied (:func:`select`).
         crop: ``paper``, ``body`` (bounding boxes of the body masks) or ``none`` (the whole crops).
         margin_mm: Added on every side, mm (paper: 0).
+        lateral_margin_mm: Added on either side instead, mm; None takes ``margin_mm``.
         quantile: Quantile of the training measures that the range must hold (1: all images, as the
             paper).
 
@@ -68,10 +74,11 @@ def crop_range(
     """
     if crop not in ANCHORS:
         raise StudyError(f"pack.crop is {crop!r}; use one of {', '.join(ANCHORS)}.")
-    if not 0 < quantile <= 1 or not margin_mm >= 0:
+    sideward = margin_mm if lateral_margin_mm is None else lateral_margin_mm
+    if not 0 < quantile <= 1 or not min(margin_mm, sideward) >= 0:
         raise StudyError(
-            f"pack.quantile is {quantile!r}, margin_mm {margin_mm!r}; "
-            "give 0 < quantile ≤ 1 and a margin ≥ 0."
+            f"pack.quantile is {quantile!r}, margin_mm {margin_mm!r}, lateral_margin_mm "
+            f"{lateral_margin_mm!r}; give 0 < quantile ≤ 1 and margins ≥ 0."
         )
     measures = [_measure(c, n, crop) for c in crops for n in range(len(c["key"]))]
     measures = np.array([m for m in measures if np.isfinite(m).all()], dtype=float).reshape(-1, 2)
@@ -81,8 +88,8 @@ def crop_range(
             + ("landmarks" if crop == "paper" else "a body")
             + "; set pack.crop to none, or pick.slices to discs."
         )
-    up, side = np.quantile(measures, quantile, axis=0) + margin_mm
-    return Range(float(up), float(up), float(side), ANCHORS[crop])
+    up, side = map(float, np.quantile(measures, quantile, axis=0))
+    return Range(up + margin_mm, up + margin_mm, side + sideward, ANCHORS[crop])
 
 
 def select(
@@ -319,6 +326,7 @@ def assemble(
     size: tuple[int, int] | list[int] = (256, 256),
     crop: str = "paper",
     margin_mm: float = 0.0,
+    lateral_margin_mm: float | None = None,
     quantile: float = 1.0,
     verdicts: tuple[str, ...] | list[str] = ("accepted",),
     interpolation: str = "linear",
@@ -341,6 +349,7 @@ def assemble(
         size: As in :func:`pack`.
         crop: As in :func:`crop_range`.
         margin_mm: As in :func:`crop_range`.
+        lateral_margin_mm: As in :func:`crop_range`.
         quantile: As in :func:`crop_range`.
         verdicts: As in :func:`select`.
         interpolation: As in :func:`pack`.
@@ -361,7 +370,8 @@ def assemble(
     )
     if not train:
         raise StudyError(_nothing_left(task, fold, train_subjects, out))
-    range_ = crop_range(train, crop=crop, margin_mm=margin_mm, quantile=quantile)
+    margins = {"margin_mm": margin_mm, "lateral_margin_mm": lateral_margin_mm}
+    range_ = crop_range(train, crop=crop, quantile=quantile, **margins)
     crops, changes = apply_review(crops, subjects, review, task)
     chosen, names, out = select(crops, subjects, records=records, verdicts=verdicts, crop=crop)
     packed = pack(chosen, range_, subjects=names, **resampling)
@@ -387,8 +397,8 @@ def assemble(
 def _nothing_left(task: str, fold: int, subjects: list[str], out: list[dict]) -> str:
     return (
         f"task '{task}', fold {fold}: no training slice is left of {len(subjects)} subjects "
-        f"({count_text(row['code'] for row in out)}); look at the registrations' figures, "
-        "allow more in pack.verdicts, or judge them in config/review.tsv"
+        f"({count_text(row['code'] for row in out)}); change pack.verdicts (VERDICT), pack.crop "
+        "(NO_LANDMARKS) or pack.min_valid (FIELD), or judge the pairs in config/review.tsv"
     )
 
 
@@ -455,7 +465,7 @@ def _resampled(arrays, n, range_, size, pixel, order) -> dict[str, np.ndarray]:
     spacing = np.asarray(arrays["pixel_mm"][n], dtype=float)
     first = np.array([axis[0] for axis in _offsets(range_, size, pixel)])
     offset = _anchor(arrays, n, range_.anchor) + first / spacing
-    grid = {"matrix": pixel / spacing, "offset": offset, "output_shape": size}
+    grid = {"matrix": np.diag(pixel / spacing), "offset": offset, "output_shape": size}
     inside = _in_range(range_, size, pixel)
     sigma = antialias_sigma(spacing, np.full(2, pixel))
     images = {}

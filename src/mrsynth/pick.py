@@ -23,6 +23,10 @@ COLUMNS = [
 DISC_RADIUS_MM = 20.0
 """Half width of a lumbar disc: weighs angle against offset where two stacks cross the same disc."""
 
+REACH_MM = 15.0
+"""Half the height of a lumbar vertebra with its disc: a slice farther off belongs to another
+level."""
+
 STEEPEST_DEG = 80.0
 """A slice steeper to the disc than this one shows it edge on; its distance along the disc's normal
 says nothing."""
@@ -61,9 +65,9 @@ def pick(
         landmarks_frame: Which image's frame the landmarks are given in: ``moving`` or ``fixed``.
 
     Returns:
-        One row per disc or slice, picked or out with a code (``NO_SLICE``: no slice shows the
-        disc's centre; ``OFFSET``, ``ANGLE``, ``LEVEL``; ``TAKEN``: the slice is nearer to another
-        disc), columns as in ``docs/architecture.md``. Points are LPS mm of the fixed image.
+        One row per disc or slice, picked or out with a code (``NO_SLICE``: no slice near the
+        disc shows its centre; ``OFFSET``, ``ANGLE``, ``LEVEL``; ``TAKEN``: the slice is nearer to
+        another disc), columns as in ``docs/architecture.md``. Points are LPS mm of the fixed image.
 
     Raises:
         Refusal: ``NO_LANDMARKS``, ``NO_CANAL`` or ``NO_SLICES``.
@@ -157,6 +161,7 @@ def _disc_row(stacks, to_fixed, disc: Disc, name, max_offset, max_angle) -> dict
         for candidate in _candidates(stack, number, matrix, disc)
     ]
     row = {"name": name, "status": "out", "code": "NO_SLICE"}
+    found = [c for c in found if abs(c["offset_mm"]) <= max(REACH_MM, max_offset)]
     if not found:
         return row
     near = [c for c in found if abs(c["offset_mm"]) <= max_offset]

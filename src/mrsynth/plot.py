@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from mrsynth.baselines import BASELINES
 from mrsynth.errors import StudyError
-from mrsynth.summarize import by_subject, ordered
+from mrsynth.summarize import base_name, by_subject, ordered
 
 FIGURES = ("panel", "curves", "errors")
 """The values of the wildcard ``{figure}``."""
@@ -29,8 +29,14 @@ DPI = 150
 NOT_LOSSES = ("iteration", "validation_mae", "it_per_s", "lr", "seconds")
 """Numbers of a history's lines that are no losses."""
 
-MAX_LINES = len(COLOURS)
-"""Runs that can be told apart by colour."""
+STYLES = ("-", "--", ":", "-.")
+"""Seeds of one model share its colour, which is the same in all figures, and differ in style."""
+
+LABEL_ROOM = 80
+"""Characters that fit side by side under an eight inch wide axis; longer labels are slanted."""
+
+TALLEST = 10.0
+"""Height in inches that a figure may reach, so that it fits a page."""
 
 
 def panel(
@@ -61,7 +67,7 @@ def panel(
     rows = choose(long, model, metric_region)
     if not rows:
         return _blank(f"{model}: no test images")
-    figure = _figure(8.0, 0.9 + 2.05 * len(rows) * _tallest(packs))
+    figure = _figure(8.0, min(0.9 + 2.05 * len(rows) * _tallest(packs), TALLEST))
     axes = figure.subplots(len(rows), 4, squeeze=False)
     for line, row in zip(axes, rows, strict=True):
         source, made, target, valid, ratio = _slice(packs, syntheses, row["subject"], row["key"])
@@ -133,7 +139,7 @@ def curves(histories: list[list[dict]], models: list[str], folds: list[int]) -> 
     height = -(-len(names) // columns)
     figure = _figure(8.0, 0.6 + 2.4 * height)
     axes = figure.subplots(height, columns, squeeze=False).ravel()
-    order = list(dict.fromkeys(models))
+    styles = _styles(models)
     for axis, name in zip(axes, names, strict=False):
         for lines, model in zip(histories, models, strict=True):
             points = [
@@ -142,7 +148,7 @@ def curves(histories: list[list[dict]], models: list[str], folds: list[int]) -> 
                 if (value := (_losses(line) | line).get(name)) is not None
             ]
             if points:
-                _draw(axis, np.array(points, float), order.index(model), name == "validation_mae")
+                _draw(axis, np.array(points, float), styles[model], name == "validation_mae")
         axis.set_title(name.replace("_", " ").replace("mae", "MAE"), fontsize=9)
         axis.set_xlabel("iteration", fontsize=8)
         axis.tick_params(labelsize=8)
@@ -151,7 +157,7 @@ def curves(histories: list[list[dict]], models: list[str], folds: list[int]) -> 
         axis.spines[["top", "right"]].set_visible(False)
     for axis in axes[len(names) :]:
         axis.set_visible(False)
-    _legend(figure, order, len(set(folds)))
+    _legend(figure, styles, len(set(folds)))
     return figure
 
 
@@ -165,7 +171,7 @@ def errors(long: pd.DataFrame, *, metric: str = "mae", region: str = "body") -> 
     if values.empty:
         return _blank("no test images")
     table = values.pivot(index="subject", columns="method", values="value")
-    names = ordered(table.columns)
+    names = ordered(values["method"])
     table = table[names]
     figure = _figure(8.0, 4.2)
     axis = figure.subplots()
@@ -177,7 +183,10 @@ def errors(long: pd.DataFrame, *, metric: str = "mae", region: str = "body") -> 
         points = table[name].to_numpy()
         axis.scatter(np.full(len(points), place), points, s=28, color=colour, zorder=2)
         axis.hlines(np.nanmean(points), place - 0.3, place + 0.3, color="black", lw=2, zorder=1)
-    axis.set_xticks(places, [name.replace("_", "\n") for name in names], fontsize=9)
+    labels = [name.replace("_", "\n") for name in names]
+    crowded = max(map(len, labels)) * len(labels) > LABEL_ROOM
+    slant = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {}
+    axis.set_xticks(places, labels, fontsize=9, **slant)
     axis.set_xlim(-0.5, len(names) - 0.5)
     axis.set_ylim(bottom=0)
     axis.set_ylabel(f"{metric.upper()} ({region}), grey levels" if metric == "mae" else metric)
@@ -313,24 +322,37 @@ def _losses(line: dict) -> dict[str, float]:
     return flat | nested
 
 
-def _draw(axis, points: np.ndarray, number: int, marked: bool) -> None:
+def _draw(axis, points: np.ndarray, style: dict, marked: bool) -> None:
     """Every point faintly, and over it a running mean of a twentieth of the run."""
-    colour = _colour(number)
     if marked or len(points) < 40:
         marker = "o" if marked else None
-        axis.plot(*points.T, color=colour, linewidth=1.4, marker=marker, markersize=3)
+        axis.plot(*points.T, linewidth=1.4, marker=marker, markersize=3, **style)
         return
     width = len(points) // 20 | 1
     smooth = np.convolve(points[:, 1], np.ones(width) / width, mode="valid")
-    axis.plot(*points.T, color=colour, linewidth=0.6, alpha=0.3)
-    axis.plot(points[width // 2 : width // 2 + len(smooth), 0], smooth, color=colour, linewidth=1.4)
+    axis.plot(*points.T, color=style["color"], linewidth=0.6, alpha=0.3)
+    axis.plot(points[width // 2 : width // 2 + len(smooth), 0], smooth, linewidth=1.4, **style)
 
 
 def _colour(number: int) -> str:
-    return COLOURS[number % MAX_LINES]
+    return COLOURS[number % len(COLOURS)]
 
 
-def _legend(figure: Figure, models: list[str], folds: int) -> None:
-    handles = [Line2D([], [], color=_colour(n), label=name) for n, name in enumerate(models)]
+def _styles(models: list[str]) -> dict[str, dict]:
+    """Colour and line style of each run by its model's name."""
+    bases = list(dict.fromkeys(map(base_name, models)))
+    styles: dict[str, dict] = {}
+    for model in dict.fromkeys(models):
+        base = base_name(model)
+        seed = sum(base_name(other) == base for other in styles)
+        styles[model] = {
+            "color": _colour(bases.index(base)),
+            "linestyle": STYLES[seed % len(STYLES)],
+        }
+    return styles
+
+
+def _legend(figure: Figure, styles: dict[str, dict], folds: int) -> None:
+    handles = [Line2D([], [], label=name, **style) for name, style in styles.items()]
     title = f"{folds} folds each" if folds > 1 else None
     figure.legend(handles=handles, loc="outside upper center", ncols=4, fontsize=8, title=title)

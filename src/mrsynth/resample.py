@@ -33,16 +33,16 @@ def resample(
 ) -> sitk.Image:
     """Bring a volume to a spacing and an orientation.
 
-    Where the new voxels are larger than the old ones, the volume is blurred first with the Gaussian whose
-    width makes an old voxel as wide as a new one (Cardoso et al., MICCAI 2015: σ² = (k² − 1) /
-    (2·√(2·ln 2))² in old voxels, k the ratio of spacings).
+    Where the new voxels are larger than the old ones, the volume is blurred first with the
+    Gaussian whose width makes an old voxel as wide as a new one (Cardoso et al., MICCAI 2015: σ² =
+    (k² − 1) / (2·√(2·ln 2))² in old voxels, k the ratio of spacings).
 
     Args:
         image: Volume, LPS mm.
-        spacing_mm: One number for all axes, or three (x, y, z) **of the reoriented volume**, mm. None keeps
-            the acquired grid.
-        orientation: Three letters as in DICOM (``LPS``, ``RAI``, …), to which axes are permuted and flipped
-            without interpolation. None keeps the acquired order of axes.
+        spacing_mm: One number for all axes, or three (x, y, z) **of the reoriented volume**, mm.
+            None keeps the acquired grid.
+        orientation: Three letters as in DICOM (``LPS``, ``RAI``, …), to which axes are permuted
+            and flipped without interpolation. None keeps the acquired order of axes.
         interpolation: ``linear``, ``cubic`` or ``nearest`` (labels; never blurred).
 
     Returns:
@@ -91,14 +91,15 @@ def orient(image: sitk.Image, letters: str) -> sitk.Image:
     ) == [0, 1, 2]
     if not known:
         raise StudyError(
-            f"resample.orientation is {letters!r}; use three letters, one of L/R, of A/P and of S/I, "
-            "such as LPS."
+            f"resample.orientation is {letters!r}; use three letters, one of L/R, of A/P and "
+            "of S/I, such as LPS."
         )
     return sitk.DICOMOrient(image, letters)
 
 
 def antialias_sigma(old: np.ndarray, new: np.ndarray) -> np.ndarray:
-    """Standard deviation, in old voxels (x, y, z), of the blur before going from old to new spacing."""
+    """Standard deviation, in old voxels (x, y, z), of the blur before going from old to new
+    spacing."""
     ratio = np.asarray(new, float) / np.asarray(old, float)
     return np.sqrt(np.maximum(ratio**2 - 1, 0)) / FWHM_PER_SIGMA
 
@@ -117,12 +118,10 @@ def blur(image: sitk.Image, sigma: Sequence[float]) -> sitk.Image:
 
 def _three(spacing_mm: float | Sequence[float]) -> np.ndarray:
     """Spacing as three positive numbers (x, y, z)."""
-    values = np.broadcast_to(np.asarray(spacing_mm, dtype=float), (3,)) if np.ndim(
-        spacing_mm
-    ) == 0 or len(spacing_mm) == 3 else np.zeros(3)
-    if not np.all(np.isfinite(values)) or np.any(values <= 0):
+    values = np.atleast_1d(np.asarray(spacing_mm, dtype=float))
+    if values.shape not in ((1,), (3,)) or not np.all(np.isfinite(values) & (values > 0)):
         raise StudyError(
-            f"resample spacing_mm is {spacing_mm!r}; give one positive number or three (x, y, z), mm, "
-            "or null to keep the acquired grid."
+            f"resample.spacing_mm is {spacing_mm!r}; give one positive number or three (x, y, z), "
+            "mm, or null to keep the acquired grid."
         )
-    return np.array(values)
+    return np.broadcast_to(values, (3,)).copy()

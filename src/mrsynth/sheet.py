@@ -71,8 +71,14 @@ def stack_number(name: str) -> int:
     return int(match[2]) if match else 1
 
 
-def series_of(rows: list[dict], subject: str, name: str) -> str:
+def series_of(rows: list[dict], subject: str, name: str, bridges: dict[str, str | None]) -> str:
     """The series from which an image of a subject is converted.
+
+    Args:
+        rows: Of the cohort sheet.
+        subject: Pseudonym.
+        name: Image, with its stack where there are several.
+        bridges: Task → name of its bridging image, or None.
 
     Raises:
         StudyError: If no task uses it, or two tasks chose different series for one image name.
@@ -83,9 +89,9 @@ def series_of(rows: list[dict], subject: str, name: str) -> str:
         row[f"{side}_series"]
         for row in rows
         if row["subject"] == subject and is_pair(row)
-        for side in ("source", "target")
-        if row[side] == image
-    }
+        for side in ("source", "target", "bridge")
+        if (bridges.get(row["task"]) if side == "bridge" else row[side]) == image
+    } - {""}
     if len(found) > 1:
         raise StudyError(
             f"tasks use different series of subject '{subject}' for image '{image}' "

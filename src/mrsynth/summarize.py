@@ -78,10 +78,11 @@ def cases(long: pd.DataFrame, *, regions: list[str] = ("image", "body")) -> pd.D
         subject, or ``Mean`` and ``SD``, whose ``fold`` is empty.
     """
     long = long[long["method"] == long["model"]]
+    order = ordered(long["method"])
     wide = _wide(by_subject(long, pool_seeds=False))
     printed = [name for name in _metrics(wide) if name != "mse"]
     rows = []
-    for (task, method, region), part in _groups(wide, ["task", "method", "region"]):
+    for (task, method, region), part in _groups(wide, ["task", "method", "region"], order):
         if region not in regions:
             continue
         head = {"task": task, "model": method, "region": region}
@@ -105,10 +106,11 @@ def methods(
         Columns ``task, region, method, kind, subjects, slices, seeds``, and ``<metric>_mean``,
         ``<metric>_sd``, ``<metric>_seed_sd`` for each metric.
     """
+    order = ordered(map(base_name, long["method"]))
     wide = _wide(by_subject(long))
     seeds = _wide(by_subject(long, pool_seeds=False))
     rows = []
-    for (task, region, method), part in _groups(wide, ["task", "region", "method"]):
+    for (task, region, method), part in _groups(wide, ["task", "region", "method"], order):
         if region not in regions:
             continue
         own = _select(seeds, task=task, region=region, base=method)
@@ -135,7 +137,7 @@ def kind(method: str, controls: list[str]) -> str:
     """``model``, ``control`` or ``baseline``; a control may be given with or without its seed."""
     if method in BASELINES:
         return "baseline"
-    return "control" if method in {*controls, *map(_base, controls)} else "model"
+    return "control" if method in {*controls, *map(base_name, controls)} else "model"
 
 
 def differences(
@@ -163,8 +165,9 @@ def differences(
         values = _select(part, task=task).pivot(index="subject", columns="method", values="value")
         single = _select(seeds, task=task).pivot(index="subject", columns="method", values="value")
         own = dict(zip(seeds["method"], seeds["base"], strict=True))
-        for method in [name for name in ordered(values.columns) if name not in BASELINES]:
-            for reference in [name for name in ordered(values.columns) if name != method]:
+        names = ordered(_select(part, task=task)["method"])
+        for method in [name for name in names if name not in BASELINES]:
+            for reference in [name for name in names if name != method]:
                 pair = values[[method, reference]].dropna()
                 change = (pair[method] - pair[reference]).to_numpy()
                 runs = [name for name in single.columns if own[name] == method]
@@ -212,8 +215,9 @@ def verdicts(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFram
     parts = [(verdict, part) for verdict, part in long.groupby("verdict", sort=True)]
     wides = [_wide(by_subject(part)).assign(verdict=str(v)) for v, part in [*parts, ("all", long)]]
     wide = pd.concat(wides, ignore_index=True)
+    order = ordered(map(base_name, long["method"]))
     rows = []
-    for (task, region, method), group in _groups(wide, ["task", "region", "method"]):
+    for (task, region, method), group in _groups(wide, ["task", "region", "method"], order):
         if region not in regions:
             continue
         for verdict, part in group.groupby("verdict", sort=False):
@@ -312,7 +316,7 @@ def by_subject(long: pd.DataFrame, *, pool_seeds: bool = True) -> pd.DataFrame:
     # A mean must not hide an undefined slice, as pandas' own would.
     values = long.groupby(group, sort=False)["value"].agg([mean, "size"]).reset_index()
     values = values.rename(columns={"mean": "value", "size": "slices"})
-    values["base"] = [_base(method) for method in values["method"]]
+    values["base"] = [base_name(method) for method in values["method"]]
     if pool_seeds:
         values["method"] = values["base"]
         pooled = values.groupby([*group, "base"], sort=False)
@@ -422,7 +426,8 @@ def _escape(cell: str) -> str:
     return str(cell).replace("|", "\\|")
 
 
-def _base(method: str) -> str:
+def base_name(method: str) -> str:
+    """The model's name without its seed."""
     match = SEED.match(method)
     return match["model"] if match else method
 
@@ -446,17 +451,15 @@ def _select(frame: pd.DataFrame, **wanted) -> pd.DataFrame:
 
 
 def ordered(names) -> list[str]:
-    """Models in the order of their names, then the baselines in their own."""
+    """Models in the order in which they come (the study's), then the baselines in their own."""
     names = list(dict.fromkeys(names))
-    models = sorted(name for name in names if name not in BASELINES)
+    models = [name for name in names if name not in BASELINES]
     return models + [name for name in BASELINES if name in names]
 
 
-def _groups(frame: pd.DataFrame, by: list[str]):
-    """Groups in the tables' order: tasks, regions as given in the papers, models before
-    baselines."""
-    methods_ = ordered(frame["method"]) if len(frame) else []
-    place = {"method": methods_.index, "region": REGIONS.index, "task": str}
+def _groups(frame: pd.DataFrame, by: list[str], order: list[str]):
+    """Groups in the tables' order: tasks, regions as in the papers, methods as in ``order``."""
+    place = {"method": order.index, "region": REGIONS.index, "task": str}
     parts = list(frame.groupby(by, sort=False))
     return sorted(parts, key=lambda part: [place[c](v) for c, v in zip(by, part[0], strict=True)])
 

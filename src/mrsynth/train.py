@@ -35,6 +35,9 @@ INTERRUPTED = 75
 COLLAPSE_LOSS = 1e-3
 """A discriminator's mean loss below this has nothing left to teach; ln 2 means it can't tell."""
 
+COLLAPSE_GREY = 1.0
+"""Grey levels; validation images whose pixels all vary less than this (SD) are empty."""
+
 NOT_IN_STAMP = ("report_seconds", "checkpoint_seconds", "share_device")
 """Settings that may change between two parts of one training: they don't touch the weights."""
 
@@ -167,7 +170,7 @@ def train(
         state_folder: Where the rolling state is kept; ``folder`` if left out.
         code: Fingerprint of the code; a state made by other code is not gone on with.
         label: Name for progress messages.
-        threads: Processor threads.
+        threads: Processor threads; never more than there are cores.
         resume: What to do with a state of other settings, code or data: ``auto`` logs the
             difference and trains anew, ``strict`` raises.
         **cfg: The training block.
@@ -179,7 +182,7 @@ def train(
         StudyError: For settings or data that can't be trained on, or too little memory.
         NotFiniteError: When a loss becomes NaN or infinite; the last good state is kept.
         checkpoint.StateMismatchError: With ``resume="strict"``.
-        Interrupted: After SIGTERM or SIGUSR1, when the state has been saved.
+        Interrupted: After SIGTERM, SIGUSR1 or SIGINT, when the state has been saved.
     """
     chosen = settings(**cfg)
     folder = Path(folder)
@@ -194,15 +197,15 @@ def train(
         training = training.mismatched(chosen.seed)
     held_out = pairs.prepare(validation, "body") if validation is not None else None
     with device.acquire(chosen.device, share=chosen.share_device) as processor:
-        run = _Run(chosen, training, held_out, processor, label, threads)
         stamp = {
             "cfg": {k: v for k, v in asdict(chosen).items() if k not in NOT_IN_STAMP},
             "code": code,
             "data": training.digest(),
         }
         state_folder = Path(state_folder or folder)
-        run.resume(state_folder, stamp, strict=resume == "strict")
         try:
+            run = _Run(chosen, training, held_out, processor, label, threads)
+            run.resume(state_folder, stamp, strict=resume == "strict")
             run.loop(state_folder, stamp)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             raise _explain_memory(error, chosen, training) from None
@@ -216,8 +219,9 @@ class _Run:
 
     def __init__(self, chosen, training, held_out, processor, label, threads):
         self.chosen, self.training, self.held_out = chosen, training, held_out
-        self.device, self.label, self.threads = processor, label, threads
-        _seed_everything(chosen, threads)
+        self.device, self.label = processor, label
+        self.threads = device.use_threads(threads)
+        _seed_everything(chosen)
         self.precision = device.choose_precision(chosen.precision, processor)
         self.objective = load_objective(chosen.objective)(
             asdict(chosen), device.autocast(self.precision, processor)
@@ -313,16 +317,14 @@ class _Run:
         entry["it_per_s"] = rate
         self.history.append(entry)
         self.sums, self.summed = {}, 0
-        if entry.get("discriminator", 1.0) < COLLAPSE_LOSS and not self.warned:
+        if entry.get("discriminator", 1.0) < COLLAPSE_LOSS:
+            self._warn_of_collapse("the discriminator tells all synthetic images from real ones")
+
+    def _warn_of_collapse(self, sign: str) -> None:
+        if not self.warned:
             self.warned = True
-            log.warning(
-                "%s: the discriminator tells all synthetic images (mean loss %.1e at iteration "
-                "%d); the GAN "
-                "may have collapsed: look at the images",
-                self.label,
-                entry["discriminator"],
-                self.iteration,
-            )
+            text = "%s: %s at iteration %d; the GAN may have collapsed: look at the images"
+            log.warning(text, self.label, sign, self.iteration)
 
     def validate(self) -> float | None:
         """Mean over validation slices of the MAE in the body (grey levels); None without any."""
@@ -330,14 +332,17 @@ class _Run:
             return None
         generator = self.objective.generator
         generator.eval()
-        errors = []
+        errors, spreads = [], []
         for number in range(len(self.held_out)):
             batch = {k: v.to(self.device) for k, v in self.held_out.item(number).items()}
             with torch.inference_mode(), self.objective.precision():
                 synthetic = generator(batch["source"]).float()
             difference = (synthetic - batch["target"]).abs() * batch["mask"]
             errors.append(float(difference.sum() / batch["mask"].sum().clamp(min=1)))
+            spreads.append(float(synthetic.std()) * pairs.HALF_RANGE)
         generator.train()
+        if max(spreads) < COLLAPSE_GREY:
+            self._warn_of_collapse("all synthetic validation images are empty")
         error = float(np.mean(errors)) * pairs.HALF_RANGE
         if self.best is None or error < self.best["mae"]:
             weights = {k: v.detach().cpu().clone() for k, v in generator.state_dict().items()}
@@ -392,16 +397,17 @@ class _Run:
         checkpoint.set_random_state(state["random"])
         log.warning("%s: going on from iteration %d", self.label, self.iteration)
 
-    def weights(self) -> tuple[dict[str, torch.Tensor], int]:
-        """The generator's weights that the settings ask for, and their iteration."""
+    def weights(self) -> tuple[dict[str, torch.Tensor], int, str]:
+        """The weights that the settings ask for, their iteration, and which they are."""
         if self.chosen.weights == "best" and self.best is not None:
-            return self.best["weights"], self.best["iteration"]
+            return self.best["weights"], self.best["iteration"], "best"
         last = self.objective.generator.state_dict()
-        return {k: v.detach().cpu().contiguous() for k, v in last.items()}, self.iteration
+        last = {k: v.detach().cpu().contiguous() for k, v in last.items()}
+        return last, self.iteration, "last"
 
 
 class _Signals:
-    """Notes SIGTERM and SIGUSR1 instead of dying; a second one ends the process at once."""
+    """Notes SIGTERM, SIGUSR1 and SIGINT instead of dying; a second one acts as ever."""
 
     def __init__(self):
         self.received = False
@@ -410,22 +416,20 @@ class _Signals:
     def __enter__(self):
         # Python allows handlers in the main thread only; elsewhere a signal is the caller's matter
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1):
+            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
                 self.former[number] = signal.signal(number, self._note)
         return self
 
     def _note(self, _number, _frame) -> None:
         self.received = True
-        for number in self.former:
-            signal.signal(number, signal.SIG_DFL)
+        self.__exit__()
 
     def __exit__(self, *_) -> None:
         for number, handler in self.former.items():
             signal.signal(number, handler)
 
 
-def _seed_everything(chosen: Settings, threads: int) -> None:
-    torch.set_num_threads(max(threads, 1))
+def _seed_everything(chosen: Settings) -> None:
     random.seed(chosen.seed)
     np.random.seed(chosen.seed)  # noqa: NPY002
     torch.manual_seed(chosen.seed)
@@ -433,6 +437,8 @@ def _seed_everything(chosen: Settings, threads: int) -> None:
     if chosen.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(chosen.deterministic, warn_only=True)
+    # part of that mode, only there to find bugs, and it costs time in every layer
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _explain_memory(error: BaseException, chosen: Settings, training) -> BaseException:
@@ -450,7 +456,7 @@ def _explain_memory(error: BaseException, chosen: Settings, training) -> BaseExc
 
 
 def _write_results(run: _Run, folder: Path, code: str) -> dict:
-    weights, iteration = run.weights()
+    weights, iteration, kind = run.weights()
     content = to_safetensors(weights)
     (folder / "weights.safetensors").write_bytes(content)
     with open(folder / "history.jsonl", "w") as handle:
@@ -461,7 +467,7 @@ def _write_results(run: _Run, folder: Path, code: str) -> dict:
         "multiple": networks.GENERATOR_MULTIPLE,
         "image_size": list(run.training.original_size),
         "grey_range": [0, 255],
-        "weights": run.chosen.weights,
+        "weights": kind,
         "iteration": iteration,
         "weights_sha256": hashlib.sha256(content).hexdigest(),
         **run.objective.describe(),

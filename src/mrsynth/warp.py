@@ -1,7 +1,8 @@
 """The moving image on the fixed image's slices, and the masks that belong to them.
 
-A 4 mm MR slice shows the average of 4 mm of tissue. The CT that is laid on it is therefore averaged over the
-same thickness, not read at the slice's centre plane. A transform maps fixed points to moving points (LPS mm).
+A 4 mm MR slice shows the average of 4 mm of tissue. The CT that is laid on it is therefore
+averaged over the same thickness, not read at the slice's centre plane. A transform maps fixed
+points to moving points (LPS mm).
 """
 
 import numpy as np
@@ -18,7 +19,8 @@ CT_BODY_HU = -300.0
 """Skin lies between air (−1000 HU) and fat (−100 HU); tables are mostly foam below this value."""
 
 MR_BODY_SHARE = 0.4
-"""MR body threshold as a share of Otsu's: Otsu parts bright from dark tissue, muscle on T2 included."""
+"""MR body threshold as a share of Otsu's: Otsu parts bright from dark tissue, muscle on T2
+included."""
 
 CT_AIR_HU = -500.0
 """A volume that reaches below this holds HU: signal has no such negative values."""
@@ -27,7 +29,8 @@ CT_PAD_HU = -1024.0
 """Value outside a CT's field: air, as scanners store it."""
 
 FIELD_TOLERANCE = 0.5
-"""Half a voxel around the outermost voxel centres still belongs to the field (voxels have a width)."""
+"""Half a voxel around the outermost voxel centres still belongs to the field (voxels have a
+width)."""
 
 
 def warp(
@@ -39,7 +42,8 @@ def warp(
     samples: int = 5,
     pad: float | None = None,
 ) -> sitk.Image:
-    """Reformat the moving image on each slice of the fixed one, averaged over the slice's thickness.
+    """Reformat the moving image on each slice of the fixed one, averaged over the slice's
+    thickness.
 
     Args:
         moving: Volume to be reformatted.
@@ -50,8 +54,8 @@ def warp(
         pad: Value outside the moving image's field; None takes −1024 HU for CT and 0 for MR.
 
     Returns:
-        Volume on the fixed grid, 32-bit float. Planes that leave the field don't enter a voxel's average, so
-        that the padding never bleeds into it.
+        Volume on the fixed grid, 32-bit float. Planes that leave the field don't enter a voxel's
+        average, so that the padding never bleeds into it.
     """
     if samples < 1 or (thickness_mm is not None and not thickness_mm > 0):
         raise StudyError(
@@ -114,14 +118,15 @@ def on_fixed_grid(
         moving: One volume for all stacks, or one per stack (of the same frame).
         matrices: 4×4 per stack, fixed→moving, LPS mm.
         acquired_mm: Slice thickness from the header per stack, None where it is unknown.
-        thickness_mm: Thickness for all stacks; None takes the acquired one, but no less than the grid's
-            slice spacing where the volume was resampled to thicker slices.
+        thickness_mm: Thickness for all stacks; None takes the acquired one, but no less than the
+            grid's slice spacing where the volume was resampled to thicker slices.
         samples: See :func:`warp`.
         pad: See :func:`warp`.
         body_threshold: See :func:`body`; CT on the grid where there is one, else the fixed image.
 
     Returns:
-        Lists of stacks by name (``fixed``, ``moving``, ``valid``, ``body``), and entries for the record.
+        Lists of stacks by name (``fixed``, ``moving``, ``valid``, ``body``), and entries for the
+        record.
     """
     if len(moving) not in (1, len(fixed)):
         raise Refusal(
@@ -150,7 +155,8 @@ def on_fixed_grid(
 
 
 def _thickness(image: sitk.Image, acquired_mm: float | None) -> float:
-    """Thickness of a slice as it now is: resampling to wider spacing has blurred it to that spacing."""
+    """Thickness of a slice as it now is: resampling to wider spacing has blurred it to that
+    spacing."""
     spacing = image.GetSpacing()[2]
     if not acquired_mm:
         return spacing
@@ -159,7 +165,8 @@ def _thickness(image: sitk.Image, acquired_mm: float | None) -> float:
 
 
 def linear_matrix(transform: sitk.Transform) -> np.ndarray | None:
-    """The 4×4 matrix of a linear transform, found by its action on points; None for another kind."""
+    """The 4×4 matrix of a linear transform, found by its action on points; None for another
+    kind."""
     if not transform.IsLinear():
         return None
     matrix = np.eye(4)
@@ -188,8 +195,8 @@ def body(image: sitk.Image, *, threshold: float | None = None) -> sitk.Image:
 
     Args:
         image: CT in HU or MR signal.
-        threshold: Value above which a voxel may be body; None takes −300 HU for CT and a share of Otsu's
-            threshold for MR.
+        threshold: Value above which a voxel may be body; None takes −300 HU for CT and a share of
+            Otsu's threshold for MR.
 
     Returns:
         uint8 mask on the same grid. All zero if nothing exceeds the threshold.
@@ -225,7 +232,8 @@ def mr_threshold(array: np.ndarray) -> float:
 
 
 def _offsets(fixed: sitk.Image, thickness_mm: float | None, samples: int) -> np.ndarray:
-    """Positions of the averaged planes along the slice normal, mm: midpoints of equal sub-slices."""
+    """Positions of the averaged planes along the slice normal, mm: midpoints of equal
+    sub-slices."""
     thickness = fixed.GetSpacing()[2] if thickness_mm is None else thickness_mm
     return thickness * ((np.arange(samples) + 0.5) / samples - 0.5)
 
@@ -233,8 +241,8 @@ def _offsets(fixed: sitk.Image, thickness_mm: float | None, samples: int) -> np.
 def _antialiased(moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> sitk.Image:
     """The moving image, blurred for the fixed in-plane pixel where that is coarser.
 
-    A moving axis is blurred for as much as it lies in the fixed plane; along the fixed normal the average
-    over the thickness does the blurring.
+    A moving axis is blurred for as much as it lies in the fixed plane; along the fixed normal the
+    average over the thickness does the blurring.
     """
     matrix = linear_matrix(transform)
     if matrix is None:

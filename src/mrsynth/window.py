@@ -13,13 +13,17 @@ from mrsynth.volume import to_array
 GREY_MAX = 255.0
 """Top of the grey scale of the papers (256 levels from 0)."""
 
-N4_PIXELS = 96
+N4_PIXELS = 48
 """Pixels per row of the copy on which the bias field is fitted; the field is far smoother than
 that."""
 
 N4_ITERATIONS = (30, 30, 20)
 """Iterations per fitting level; a level doubles the spline's control points. Three levels resolve a
 quarter of the field of view, finer ones begin to take out anatomy."""
+
+N4_CONVERGENCE = 1e-3
+"""Relative change of the field that ends a level; ITK's own stays at work on changes of no
+consequence."""
 
 METHODS = ("auto", "window", "range", "none")
 
@@ -201,6 +205,7 @@ def _n4(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
         return image
     fit = sitk.N4BiasFieldCorrectionImageFilter()
     fit.SetMaximumNumberOfIterations(N4_ITERATIONS)
+    fit.SetConvergenceThreshold(N4_CONVERGENCE)
     fit.Execute(small, small_body)
     field = to_array(fit.GetLogBiasFieldAsImage(image)).astype(np.float64)
     inside = to_array(body) > 0

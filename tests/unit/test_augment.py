@@ -56,9 +56,7 @@ def test_shifts_are_whole_pixels_within_the_padding():
         dy, dx = round(float(matrix[0, 1, 2]) * 16), round(float(matrix[0, 0, 2]) * 32)
         seen.add((dy, dx))
         padded = torch.nn.functional.pad(image, (8, 8, 4, 4), value=-1.0)
-        assert torch.allclose(
-            moved, padded[..., 4 + dy : 36 + dy, 8 + dx : 72 + dx], atol=1e-4
-        )
+        assert torch.allclose(moved, padded[..., 4 + dy : 36 + dy, 8 + dx : 72 + dx], atol=1e-4)
     rows, columns = zip(*seen, strict=True)
     assert min(rows) >= -4
     assert max(rows) <= 4

@@ -88,7 +88,8 @@ import sys, torch
 from mrsynth import checkpoint
 number = int(sys.argv[2])
 while True:
-    checkpoint.save({"iteration": number, "weights": torch.full((300000,), float(number))}, sys.argv[1])
+    weights = torch.full((300000,), float(number))
+    checkpoint.save({"iteration": number, "weights": weights}, sys.argv[1])
     print(number, flush=True)
     number += 1
 """

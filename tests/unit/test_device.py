@@ -38,9 +38,11 @@ def test_two_trainings_take_two_cards_and_a_third_none(tmp_path):
 
 
 def test_sharing_ignores_the_lock(tmp_path):
-    with device.acquire("cuda", cards=["a"], folder=tmp_path) as first:
-        with device.acquire("cuda", cards=["a"], folder=tmp_path, share=True) as second:
-            assert first == second == torch.device("cuda", 0)
+    cards = {"cards": ["a"], "folder": tmp_path}
+    with device.acquire("cuda", **cards) as first:
+        assert first == torch.device("cuda", 0)
+        with device.acquire("cuda", share=True, **cards) as second:
+            assert second == first
 
 
 def _hold(folder, queue):
@@ -94,3 +96,13 @@ def test_autocast_computes_in_the_precision():
 
 def test_memory_is_that_of_this_process():
     assert 10 * 2**20 < device.memory_bytes(torch.device("cpu")) < 2**40
+
+
+def test_threads_never_exceed_the_cores(monkeypatch):
+    before = torch.get_num_threads()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
+    try:
+        assert [device.use_threads(asked) for asked in (0, 1, 2, 8)] == [1, 1, 2, 2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -81,6 +81,4 @@ def test_pool_goes_on_from_its_state():
     chance = random.getstate()
     given = [float(first.swap(torch.full((1, 1, 1, 1), float(n)))) for n in range(6, 12)]
     random.setstate(chance)
-    assert given == [
-        float(second.swap(torch.full((1, 1, 1, 1), float(n)))) for n in range(6, 12)
-    ]
+    assert given == [float(second.swap(torch.full((1, 1, 1, 1), float(n)))) for n in range(6, 12)]

@@ -78,11 +78,13 @@ def test_angle_decides_between_stacks_at_like_offset():
 
 
 def test_reasons():
-    wide = landmarks(disc("L1-L2", 60), disc("L2-L3", 0), Disc("L5-S1", [500, 0, 0], [0, 0, 1]))
+    wide = landmarks(disc("L1-L2", 20), disc("L2-L3", 0), Disc("L5-S1", [500, 0, 0], [0, 0, 1]))
     table = pick([stack(0)], wide).set_index("name")
     assert table["code"].to_dict() == {"L1-L2": "OFFSET", "L2-L3": "", "L5-S1": "NO_SLICE"}
-    assert table.loc["L1-L2", "offset_mm"] == pytest.approx(7.5 - 60)
+    assert table.loc["L1-L2", "offset_mm"] == pytest.approx(7.5 - 20)
     assert np.isnan(table.loc["L5-S1", "offset_mm"])
+    # Farther off than half a vertebra, a slice isn't this disc's at all.
+    assert pick([stack(0)], landmarks(disc("T12-L1", 60))).loc[0, "code"] == "NO_SLICE"
     only = pick([stack(0)], wide, levels=["L1-L2"]).set_index("name")
     assert only["code"].to_dict() == {"L1-L2": "OFFSET", "L2-L3": "LEVEL", "L5-S1": "LEVEL"}
 
@@ -151,7 +153,7 @@ def test_midsagittal_follows_the_canal():
     assert table["slice"].tolist() == [2, 3, 4]
     assert table["name"].tolist() == ["midsagittal-1", "midsagittal", "midsagittal+1"]
     np.testing.assert_allclose(table["offset_mm"], [-3, 1, 5])
-    far = Landmarks([], canal + [40, 0, 0])
+    far = Landmarks([], canal + np.array([40, 0, 0]))
     assert pick([sagittal()], far, slices="midsagittal").loc[0, "code"] == "OFFSET"
     assert pick([stack(0)], found, slices="midsagittal").loc[0, "code"] == "NO_SLICE"
     with pytest.raises(Refusal, match="NO_CANAL"):

@@ -65,7 +65,13 @@ def test_short_trainings_are_no_error(total):
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0.2, "0 s"), (59.4, "59 s"), (60, "1 min 00 s"), (3599.6, "1 h 00 min"), (7512, "2 h 05 min")],
+    [
+        (0.2, "0 s"),
+        (59.4, "59 s"),
+        (60, "1 min 00 s"),
+        (3599.6, "1 h 00 min"),
+        (7512, "2 h 05 min"),
+    ],
 )
 def test_durations_read_well(seconds, text):
     assert duration(seconds) == text

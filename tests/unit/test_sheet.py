@@ -17,6 +17,7 @@ def row(subject, **changes):
         "target": "t2ax",
         "source_series": f"ser-{subject}C",
         "target_series": f"ser-{subject}M",
+        "bridge_series": f"ser-{subject}B",
         "source_stacks": "1",
         "target_stacks": "4",
         "status": "included",
@@ -52,16 +53,18 @@ def test_stack_names_and_numbers():
 
 def test_series_of_an_image():
     rows = [row("A")]
-    assert sheet.series_of(rows, "A", "ct") == "ser-AC"
-    assert sheet.series_of(rows, "A", "t2ax_stack-3") == "ser-AM"
+    bridges = {"lumbar": "t2sag"}
+    assert sheet.series_of(rows, "A", "ct", bridges) == "ser-AC"
+    assert sheet.series_of(rows, "A", "t2ax_stack-3", bridges) == "ser-AM"
+    assert sheet.series_of(rows, "A", "t2sag", bridges) == "ser-AB"
     with pytest.raises(StudyError, match="'t1'"):
-        sheet.series_of(rows, "A", "t1")
+        sheet.series_of(rows, "A", "t1", bridges)
 
 
 def test_two_tasks_with_different_series_of_one_image_are_refused():
     rows = [row("A"), row("A", task="other", source_series="ser-X")]
     with pytest.raises(StudyError, match=r"ser-AC, ser-X.*config/cohort\.tsv"):
-        sheet.series_of(rows, "A", "ct")
+        sheet.series_of(rows, "A", "ct", {})
 
 
 def test_landmark_image_may_have_stacks():

@@ -27,7 +27,7 @@ class Checkout:
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run snakemake as a user would, in the copy."""
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", "--cores", "2", "--resources", "gpu=1", *arguments],
+            [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--resources", "gpu=1"],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": str(self.folder / "src")},
             capture_output=True,

@@ -13,6 +13,12 @@ def volumes(task, subject, side, ending=".nii.gz"):
     return [f"results/convert/sub-{subject}_{name}{ending}" for name in names]
 
 
+def sides(w):
+    """Both sides of a pair by their part in the alignment: (fixed, moving)."""
+    fixed = STUDY.task(w.task)["fixed"]
+    return fixed, "source" if fixed == "target" else "target"
+
+
 def sources(w):
     """Source volumes of a pair."""
     return volumes(w.task, w.subject, "source")
@@ -23,14 +29,26 @@ def targets(w):
     return volumes(w.task, w.subject, "target")
 
 
-def target_records(w):
-    """Records of the target's conversion: slice thickness, for one."""
-    return volumes(w.task, w.subject, "target", ".json")
+def converted_records(w):
+    """Records of both sides' conversion."""
+    return [path for side in sides(w) for path in volumes(w.task, w.subject, side, ".json")]
 
 
-def source_records(w):
-    """Records of the source's conversion."""
-    return volumes(w.task, w.subject, "source", ".json")
+def moving_volumes(w):
+    """Native volumes of the moving side, so that it is interpolated once only."""
+    return volumes(w.task, w.subject, sides(w)[1])
+
+
+def fixed_records(w):
+    """Records of the fixed side's conversion: the slice thickness to average over."""
+    return volumes(w.task, w.subject, sides(w)[0], ".json")
+
+
+def bridge(w):
+    """The image that shares the fixed side's frame of reference, where the task names one and the subject has it."""
+    row = row_of(w.task, w.subject)
+    name = STUDY.task(w.task)["bridge"]
+    return f"results/convert/sub-{w.subject}_{name}.nii.gz" if name and row["bridge_series"] else []
 
 
 def landmark_ct(w, ending=".nii.gz"):
@@ -38,6 +56,11 @@ def landmark_ct(w, ending=".nii.gz"):
     image = STUDY.block("locate")["image"]
     name = sheet.landmark_image(cohort_rows(), w.subject, image)
     return f"results/convert/sub-{w.subject}_{name}{ending}"
+
+
+def locate_settings(w):
+    """Settings of `locate`; which image it looks at is already in its input."""
+    return {key: value for key, value in STUDY.block("locate").items() if key != "image"}
 
 
 def landmarks(w):
@@ -83,7 +106,7 @@ rule locate:
     resources:
         mem_mb=4000,
     params:
-        cfg=settings("locate"),
+        cfg=lambda w: locate_settings(w),
         code=code("locate"),
     script:
         "../scripts/locate.py"
@@ -94,8 +117,7 @@ rule resample:
     input:
         source=sources,
         target=targets,
-        source_records=source_records,
-        target_records=target_records,
+        records=lambda w: converted_records(w),
     output:
         stacks=directory("results/resample/{task}/sub-{subject}"),
         record="results/resample/{task}/sub-{subject}.json",
@@ -114,6 +136,7 @@ rule register:
         stacks="results/resample/{task}/sub-{subject}",
         record_in="results/resample/{task}/sub-{subject}.json",
         landmarks=landmarks,
+        bridge=lambda w: bridge(w),
     output:
         transform="results/register/{task}/sub-{subject}.tfm",
         record="results/register/{task}/sub-{subject}.json",
@@ -134,10 +157,8 @@ rule register:
 rule warp:
     """Reformat the moving image on the fixed slices' own planes, averaged over their thickness."""
     input:
-        source=sources,
-        target=targets,
-        target_records=target_records,
-        source_records=source_records,
+        moving=lambda w: moving_volumes(w),
+        fixed_records=lambda w: fixed_records(w),
         stacks="results/resample/{task}/sub-{subject}",
         record_in="results/resample/{task}/sub-{subject}.json",
         registration=lambda w: registration(w),

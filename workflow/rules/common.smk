@@ -5,6 +5,7 @@ Outputs: STUDY and the functions below, for the other rule files
 Steps: load, validate, constrain wildcards, nothing else; the logic is in mrsynth.study and mrsynth.provenance
 """
 
+import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -28,7 +29,7 @@ if Path(provenance.__file__).resolve().parents[2] != ROOT.resolve():
 
 try:
     STUDY = study.load(config, study.load_schemas(ROOT / "workflow/schemas"))
-    study.check_targets(workflow.dag_settings.targets, STUDY)
+    study.check_targets(sys.argv[1:], STUDY)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 

@@ -47,7 +47,7 @@ rule pack:
         records=lambda w: crops(w.task, members(w), ".json"),
         train_crops=lambda w: crops(w.task, trainees(w), ".npz"),
         train_records=lambda w: crops(w.task, trainees(w), ".json"),
-        review=existing("config/review.tsv"),
+        review=existing(STUDY.config["review"]),
     output:
         pack="results/pack/{task}/fold-{fold}/{role}.npz",
         record="results/pack/{task}/fold-{fold}/{role}.json",

@@ -19,22 +19,28 @@ def existing(path):
     return [path] if Path(path).exists() else []
 
 
+def phantom_settings(w):
+    """Settings of one digital subject: what the others are like is not its business."""
+    block = STUDY.block("phantom")
+    del block["subjects"]
+    number = int(w.phantom)
+    kinds = (block["awkward"] or {}).items()
+    return block | {"awkward": {kind: [number] for kind, numbers in kinds if number in numbers}}
+
+
 def index_settings(w):
     """Settings of `index` with the trees to read."""
-    return STUDY.block("index") | STUDY.identity()
+    return STUDY.block("index") | STUDY.identity() | {"roots": STUDY.config["dicom"]}
 
 
 def cohort_settings(w):
-    """Settings of `cohort` with the images and tasks that it serves."""
-    pairs = {name: STUDY.pair(name) for name in STUDY.tasks}
-    return (
-        STUDY.block("cohort")
-        | STUDY.identity()
-        | {
-            "images": STUDY.config["images"],
-            "tasks": pairs,
-        }
-    )
+    """Settings of `cohort` with the images and tasks that it serves, and their digest for the next start."""
+    names = {
+        "images": STUDY.config["images"],
+        "tasks": {task: STUDY.pair(task) for task in STUDY.tasks},
+        "settings": study.cohort_key(STUDY),
+    }
+    return STUDY.block("cohort") | STUDY.identity() | names
 
 
 def convert_settings(w):
@@ -44,7 +50,8 @@ def convert_settings(w):
 
 def series_files(w):
     """The private list of a series' files: changes only when the files that matter change."""
-    series = sheet.series_of(cohort_rows(), w.subject, w.image)
+    bridges = {task: STUDY.task(task)["bridge"] for task in STUDY.tasks}
+    series = sheet.series_of(cohort_rows(), w.subject, w.image, bridges)
     return f"{STUDY.config['private']}/index/{series}.tsv"
 
 
@@ -60,7 +67,7 @@ rule phantom:
     resources:
         mem_mb=3000,
     params:
-        cfg=settings("phantom"),
+        cfg=lambda w: phantom_settings(w),
         code=code("phantom"),
     script:
         "../scripts/phantom.py"
@@ -90,7 +97,8 @@ checkpoint cohort:
     """Choose series, pair source and target, exclude with a reason, give every subject its place in [0, 1)."""
     input:
         series="results/index/series.tsv",
-        sheet=existing("config/cohort.tsv"),
+        tree="results/index/tree.json",
+        sheet=existing(STUDY.config["sheet"]),
     output:
         cohort="results/cohort/cohort.tsv",
         flow="results/cohort/flow.tsv",

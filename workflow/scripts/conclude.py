@@ -11,12 +11,13 @@ def work(job_):
     """Sum the study up, and write its settings and the versions beside the summary."""
     cfg = dict(job_.cfg)
     study = cfg.pop("study")
+    weights = [Path(path).with_name("weights.safetensors") for path in job_.input.options]
     conclusion = conclude(
         read_records(job_.input.records),
         [read_options(path) for path in job_.input.options],
         [read_frame(path) for path in job_.input.tables],
         packs=read_records(job_.input.packs),
-        paths=[str(path) for path in (*job_.input.tables, *job_.input.figures)],
+        paths=[str(path) for path in (*job_.input.tables, *job_.input.figures, *weights)],
         **cfg,
     )
     write_text(conclusion.text, job_.output.summary)

@@ -1,6 +1,7 @@
 """Adapter of `register`: the pose of the moving image under each fixed stack, with a QC figure."""
 
 import SimpleITK as sitk
+
 from mrsynth import job
 from mrsynth.errors import Refusal
 from mrsynth.register import register, register_stacks

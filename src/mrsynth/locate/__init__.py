@@ -19,7 +19,7 @@ SOURCES = ("auto", "labels", "landmarks")
 def locate(
     ct: sitk.Image,
     source: str = "auto",
-    file: str | Path | None = None,
+    file: str | Path = "",
     numbering: str = "totalsegmentator",
     spacing_mm: float = 1.5,
     bone_hu: float = 200.0,
@@ -31,8 +31,8 @@ def locate(
 
     Args:
         ct: Native CT in HU, any orientation, spacing and field of view.
-        source: ``auto`` finds them in the CT; ``labels`` takes a label map of vertebrae, ``landmarks`` points
-            that the user has placed, both from ``file``.
+        source: ``auto`` finds them in the CT; ``labels`` takes a label map of vertebrae,
+            ``landmarks`` points that the user has placed, both from ``file``.
         file: The subject's label map or landmarks file.
         numbering: How the label map numbers vertebrae, see ``sources.NUMBERINGS``.
         spacing_mm: Voxel size that the search works at.
@@ -52,10 +52,11 @@ def locate(
         raise StudyError(f"locate.source is {source!r}, it must be one of {', '.join(SOURCES)}")
     if source == "auto":
         return auto.find(ct, spacing_mm, bone_hu, body_hu, least_confidence, ala)
-    if file is None:
+    if not file:
         raise StudyError(
-            f"locate.source is {source!r} but there is no file for this subject: name one, or set `auto`"
+            f"locate.source is {source!r} without a file for this subject: set `file`, or `auto`"
         )
     if source == "labels":
-        return from_labels(read_volume(file), numbering=numbering, body_hu=body_hu)
+        canal = auto.canal_of(ct, bone_hu)
+        return from_labels(read_volume(file), numbering, body_hu, canal)
     return from_landmarks(file, body_hu=body_hu)

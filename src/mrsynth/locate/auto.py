@@ -3,6 +3,7 @@
 import logging
 
 import numpy as np
+import SimpleITK as sitk
 
 from mrsynth.errors import Refusal
 from mrsynth.geometry import cross_polyline, frame, project_to_plane, unit
@@ -13,7 +14,7 @@ from mrsynth.locate.grid import Grid, upright
 from mrsynth.locate.landmarks import Disc, Landmarks
 from mrsynth.locate.levels import ala_share, names, sacral_disc
 from mrsynth.locate.refine import Measured, measure
-from mrsynth.locate.sac import sac_centre
+from mrsynth.locate.sac import DISTANCE_MM, canal_in_plane, sac_centre
 
 log = logging.getLogger("mrsynth")
 
@@ -24,7 +25,7 @@ UNMEASURED = 0.05
 
 
 def find(
-    ct,
+    ct: sitk.Image,
     spacing_mm: float,
     bone_hu: float,
     body_hu: float,
@@ -55,15 +56,23 @@ def find(
     return Landmarks(discs, canal, body_hu, "auto", flags)
 
 
+def canal_of(ct: sitk.Image, bone_hu: float) -> np.ndarray | None:
+    """The canal's centre line (n, 3) in a CT, or None where there is none to be found."""
+    try:
+        return find_canal(upright(ct, CANAL_SPACING_MM), bone_hu)
+    except Refusal:
+        return None
+
+
 def measure_disc(
     grid: Grid, layer: Candidate, column: Column, canal: np.ndarray
 ) -> Measured | None:
     """A layer of the chain, measured twice: the second time straight ahead of the canal."""
-    first = measure(grid, layer.centre, layer.normal, column.ahead[layer.index])
+    first = measure(grid, layer.centre, layer.normal, column.ahead[layer.index], turns=3)
     if first is None:
         return None
     sac = cross_polyline(canal, first.centre, first.normal)
-    if sac is None or np.linalg.norm(first.centre - sac) < 5:
+    if sac is None or not DISTANCE_MM[0] <= np.linalg.norm(first.centre - sac) <= DISTANCE_MM[1]:
         return first
     again = measure(grid, first.centre, first.normal, first.centre - sac)
     return again or first
@@ -107,10 +116,9 @@ def name_discs(
 def _disc(
     grid: Grid, level: str | None, disc: Measured, layer: Candidate, canal: np.ndarray
 ) -> Disc:
-    sac = _sac(canal, disc.centre, disc.normal)
-    if sac is not None:
-        sac = sac_centre(grid, sac, disc.centre, disc.normal, disc.edge)
-    ahead = disc.ahead if sac is None else unit(disc.centre - sac)
+    sac = canal_in_plane(canal, disc.centre, disc.normal, disc.ahead, disc.edge)
+    sac = sac_centre(grid, sac, disc.centre, disc.normal, disc.edge)
+    ahead = unit(disc.centre - sac)
     left = frame(disc.normal, ahead)[1]
     ventral = disc.edge[np.argmax(disc.edge @ ahead)]
     sideways = disc.edge @ left

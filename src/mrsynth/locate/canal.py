@@ -6,8 +6,9 @@ from scipy import ndimage
 from mrsynth.errors import Refusal
 from mrsynth.locate.grid import Grid
 
-# Directions in which bone is looked for around a point, and how far: the adult lumbar canal is 15-25 mm
-# wide, so that its wall lies within 18 mm of its centre in every direction; a vertebral body's doesn't.
+# Directions in which bone is looked for around a point, and how far: the adult lumbar canal is
+# 15-25 mm wide, so that its wall lies within 18 mm of its centre in every direction; a vertebral
+# body's doesn't.
 DIRECTIONS = 16
 REACH_MM = 18.0
 # Between the arches the wall is open (flavum, foramen); bone this far above or below counts.
@@ -18,8 +19,8 @@ CONTENT_HU = (-60.0, 110.0)
 OPEN_MM = 7.0
 # A place with less enclosure than this isn't canal.
 ENCLOSED = 0.7
-# Score from which a slice's point is believed, and how long a stretch of doubt is bridged (a laminectomy, a
-# wide interlaminar window).
+# Score from which a slice's point is believed, and how long a stretch of doubt is bridged (a
+# laminectomy, a wide interlaminar window).
 GOOD = 0.25
 GAP_MM = 12.0
 # Steepest way sideways, as a tangent (40°): an oblique patient and a scoliosis together.
@@ -29,8 +30,8 @@ HOOK_MM = 24.0
 HOOK_OFF_MM = 4.0
 # Two lumbar vertebrae; less can't be told from the pelvis or a rib's arch.
 MIN_LENGTH_MM = 60.0
-# The sacral canal runs up to 65° backwards from the CT's axis (two voxels a slice), scoliosis and an
-# oblique patient stay under 45° sideways (one voxel).
+# The sacral canal runs up to 65° backwards from the CT's axis (two voxels a slice), scoliosis and
+# an oblique patient stay under 45° sideways (one voxel).
 STEPS_Y, STEPS_X = 2, 1
 
 
@@ -45,9 +46,7 @@ def enclosure(bone: np.ndarray, spacing_mm: float) -> np.ndarray:
         hit = np.zeros(bone.shape, bool)
         for step in range(1, reach + 1):
             dy, dx = round(step * np.sin(angle)), round(step * np.cos(angle))
-            hit |= padded[
-                :, reach + dy : reach + dy + rows, reach + dx : reach + dx + columns
-            ]
+            hit |= padded[:, reach + dy : reach + dy + rows, reach + dx : reach + dx + columns]
         share += hit
     return share / DIRECTIONS
 
@@ -75,9 +74,7 @@ def best_path(score: np.ndarray, cost: float = 0.04) -> np.ndarray:
         Row and column (z, 2) per slice.
     """
     depth, rows, columns = score.shape
-    moves = [
-        (y, x) for y in range(-STEPS_Y, STEPS_Y + 1) for x in range(-STEPS_X, STEPS_X + 1)
-    ]
+    moves = [(y, x) for y in range(-STEPS_Y, STEPS_Y + 1) for x in range(-STEPS_X, STEPS_X + 1)]
     moves.sort(key=lambda move: move[0] ** 2 + move[1] ** 2)
     origin = np.zeros(score.shape, np.int8)
     total = score[0].copy()
@@ -99,7 +96,8 @@ def best_path(score: np.ndarray, cost: float = 0.04) -> np.ndarray:
 
 
 def find_canal(grid: Grid, bone_hu: float) -> np.ndarray:
-    """Points (n, 3) on the canal's centre line, cranial to caudal, LPS mm, about one per voxel step.
+    """Points (n, 3) on the canal's centre line, cranial to caudal, LPS mm, about one per voxel
+    step.
 
     Args:
         grid: CT on upright axes, about 2 mm.
@@ -118,11 +116,13 @@ def find_canal(grid: Grid, bone_hu: float) -> np.ndarray:
     score = canal_score(grid, bone_hu)
     path = best_path(score)
     along = score[np.arange(len(path)), path[:, 0], path[:, 1]]
-    # Below the sacral canal the sum finds more in the marrow of an iliac wing, and goes there sideways.
+    # Below the sacral canal the sum finds more in the marrow of an iliac wing, and goes there
+    # sideways.
     slope = np.gradient(ndimage.gaussian_filter1d(path[:, 1].astype(float), 4, mode="nearest"))
     pieces = np.split(np.arange(len(path)), np.flatnonzero(np.abs(slope) > SIDEWAYS))
     first, last = max(
-        (_run_within(along, piece, grid.spacing) for piece in pieces), key=lambda run: run[1] - run[0]
+        (_run_within(along, piece, grid.spacing) for piece in pieces),
+        key=lambda run: run[1] - run[0],
     )
     length = (last - first) * grid.spacing
     if length < MIN_LENGTH_MM:
@@ -137,13 +137,16 @@ def find_canal(grid: Grid, bone_hu: float) -> np.ndarray:
     centre = np.array([_centre_of_mass(score[z], path[z], grid.spacing) for z in slices])
     smooth = ndimage.gaussian_filter1d(centre, 6 / grid.spacing, axis=0, mode="nearest")
     # A Gaussian flattens the ends; what a straight line through the ends loses there is put back.
-    smooth = 2 * smooth - ndimage.gaussian_filter1d(smooth, 6 / grid.spacing, axis=0, mode="nearest")
+    smooth = 2 * smooth - ndimage.gaussian_filter1d(
+        smooth, 6 / grid.spacing, axis=0, mode="nearest"
+    )
     points = grid.to_mm(np.column_stack([slices, smooth]))
     return without_hooks(without_hooks(points)[::-1])
 
 
 def without_hooks(points: np.ndarray) -> np.ndarray:
-    """The line (n, 3) without first points that leave the straight way that the next ones come along.
+    """The line (n, 3) without first points that leave the straight way that the next ones come
+    along.
 
     The scan's last slices often hold no arch, and the path turns to some other soft tissue.
     """

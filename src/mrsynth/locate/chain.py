@@ -1,4 +1,6 @@
-"""Where along the column the discs lie: dark layers between bright endplates, at plausible intervals."""
+"""Where along the column the discs lie: dark layers between bright endplates, at plausible
+intervals.
+"""
 
 from dataclasses import dataclass
 
@@ -8,7 +10,8 @@ from scipy import ndimage
 from mrsynth.locate.column import STEP_MM, Column, straighten
 from mrsynth.locate.grid import AIR_HU, Grid
 
-# The part of a cut that is body or disc in every adult, mm ahead and to the left of the column's curve.
+# The part of a cut that is body or disc in every adult, mm ahead and to the left of the column's
+# curve.
 HALF_AHEAD_MM, HALF_LEFT_MM = 12.0, 15.0
 # Tilts of a layer against the column's curve that are tried: discs wedge, most of all L5-S1.
 TILTS_AHEAD_DEG = np.arange(-24.0, 25.0, 4.0)
@@ -31,7 +34,9 @@ IRREGULAR = 2.0
 
 @dataclass
 class Candidate:
-    """A layer that may be a disc: index along the column, worth 0..1, plane in LPS mm, height in mm."""
+    """A layer that may be a disc: index along the column, worth 0..1, plane in LPS mm, height in
+    mm.
+    """
 
     index: int
     worth: float
@@ -79,7 +84,8 @@ def candidates(grid: Grid, column: Column) -> list[Candidate]:
 
 
 def layer_contrast(profile: np.ndarray, height_mm: float) -> np.ndarray:
-    """The darker of the two bands beside a layer minus the layer, HU, for each place of a profile (n,).
+    """The darker of the two bands beside a layer minus the layer, HU, for each place of a profile
+    (n,).
 
     NaN in the profile marks places outside the scan; bands that touch them give minus infinity.
     """
@@ -113,8 +119,8 @@ def layer_contrast(profile: np.ndarray, height_mm: float) -> np.ndarray:
 def best_chain(found: list[Candidate]) -> list[Candidate]:
     """The subset with the greatest sum of worths, at plausible and even intervals.
 
-    Dynamic programming over pairs of neighbours: the price of a third depends on how much its interval
-    differs from theirs.
+    Dynamic programming over pairs of neighbours: the price of a third depends on how much its
+    interval differs from theirs.
     """
     count = len(found)
     if count < 2:

@@ -7,16 +7,17 @@ from scipy import ndimage
 
 from mrsynth.errors import Refusal
 from mrsynth.geometry import unit
-from mrsynth.locate.grid import Grid
+from mrsynth.locate.grid import AIR_HU, Grid
 
 # Step along curves, mm: below the height of the thinnest disc's parts.
 STEP_MM = 1.0
-# Directions are taken over this length of the canal: half a vertebra, so that steps at discs don't tilt them.
+# Directions are taken over this length of the canal: half a vertebra, so that steps at discs
+# don't tilt them.
 TANGENT_MM = 12.0
 # The column goes on this far beyond the canal's ends, whose last slices are often not enclosed.
 BEYOND_MM = 30.0
-# Where a lumbar body's centre lies from the canal's centre: half a canal plus half a body (Panjabi 1992:
-# bodies 30-36 mm deep, canal 16-20 mm), with room for small and large people.
+# Where a lumbar body's centre lies from the canal's centre: half a canal plus half a body
+# (Panjabi 1992: bodies 30-36 mm deep, canal 16-20 mm), with room for small and large people.
 DISTANCE_MM = (17.0, 34.0)
 # Radius of the probe that looks for the body's centre: fits into the smallest lumbar body.
 PROBE_MM = 14.0
@@ -44,7 +45,9 @@ class Column:
 
 
 def evenly(line: np.ndarray, step: float = STEP_MM, beyond: float = 0.0) -> np.ndarray:
-    """A polyline (n, 3) resampled to even steps, lengthened straight on at both ends by ``beyond`` mm."""
+    """A polyline (n, 3) resampled to even steps, lengthened straight on at both ends by ``beyond``
+    mm.
+    """
     line = np.asarray(line, dtype=float)
     along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(line, axis=0), axis=1))])
     at = np.arange(0, along[-1] + 1e-9, step)
@@ -59,10 +62,13 @@ def evenly(line: np.ndarray, step: float = STEP_MM, beyond: float = 0.0) -> np.n
 
 
 def tangents(line: np.ndarray, step: float = STEP_MM) -> np.ndarray:
-    """Unit tangents (n, 3) pointing to the first point's end (up), smoothed over half a vertebra."""
+    """Unit tangents (n, 3) pointing to the first point's end (up), smoothed over half a
+    vertebra.
+    """
     smooth = ndimage.gaussian_filter1d(line, TANGENT_MM / step, axis=0, mode="nearest")
     inner = -np.gradient(smooth, axis=0)
-    # The filter bends the ends towards themselves; the direction one smoothing length inside holds there.
+    # The filter bends the ends towards themselves; the direction one smoothing length inside
+    # holds there.
     edge = min(round(TANGENT_MM / step), (len(line) - 1) // 2)
     inner[:edge] = inner[edge]
     inner[len(line) - edge :] = inner[len(line) - edge - 1]
@@ -92,9 +98,14 @@ def find_column(grid: Grid, canal: np.ndarray) -> Column:
         + left[:, None, None] * b[:, None]
     )
     # Fat and gas are as good as water, implants no better than bone: only the bodies' bulk counts.
-    cuts = np.clip(grid.sample(points), 0, 220)
-    # A vertebra and a half: the same position sees body and disc everywhere.
-    cuts = ndimage.gaussian_filter1d(cuts, 18 / STEP_MM, axis=0, mode="nearest")
+    cuts = grid.sample(points)
+    seen = (cuts > AIR_HU + 1).astype(np.float32)
+    # A vertebra and a half: the same position sees body and disc everywhere. What lies outside
+    # the scan has no weight, so that the first and the last cut are as good as the others.
+    sigma = 18 / STEP_MM
+    weight = ndimage.gaussian_filter1d(seen, sigma, axis=0, mode="nearest")
+    cuts = ndimage.gaussian_filter1d(np.clip(cuts, 0, 220) * seen, sigma, axis=0, mode="nearest")
+    cuts = np.where(weight > 0.05, cuts / np.maximum(weight, 0.05), 0)
     where = np.array([_body_centre(cut, a, b) for cut in cuts[:: round(4 / STEP_MM)]])
     if not np.isfinite(where).any():
         raise Refusal(
@@ -144,7 +155,8 @@ def straighten(grid: Grid, column: Column, a: np.ndarray, b: np.ndarray) -> np.n
 def _body_centre(cut: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Forward and sideways distance of the body's centre from the canal's in an axial cut, mm.
 
-    The brightest place for a disc-shaped probe, then the centre of mass of what is bright around it.
+    The brightest place for a disc-shaped probe, then the centre of mass of what is bright around
+    it.
     """
     step = a[1] - a[0]
     reach = int(PROBE_MM // step)

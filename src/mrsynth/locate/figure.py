@@ -49,7 +49,9 @@ def figure(ct: sitk.Image, landmarks: Landmarks, path: str | Path) -> None:
 
 
 def _along(axes, grid: Grid, landmarks: Landmarks, across: int) -> None:
-    """A cut that shows z against y (``across`` 1, sagittal) or x (0, coronal) and follows the discs."""
+    """A cut that shows z against y (``across`` 1, sagittal) or x (0, coronal) and follows the
+    discs.
+    """
     other = 1 - across
     centres = np.array([disc.centre_mm for disc in landmarks.discs])
     order = np.argsort(centres[:, 2])
@@ -61,7 +63,8 @@ def _along(axes, grid: Grid, landmarks: Landmarks, across: int) -> None:
     points[..., 2] = z[:, None]
     points[..., across] = along
     points[..., other] = follow[:, None]
-    # Right is left of the page in a coronal view, as radiologists look at it; front left in a sagittal one.
+    # Right is left of the page in a coronal view, as radiologists look at it; front left in a
+    # sagittal one.
     extent = (along[0], along[-1], z[0], z[-1])
     axes.imshow(grid.sample(points), origin="lower", extent=extent, aspect="equal", **SHOWN_HU)
     if len(landmarks.canal) > 1:

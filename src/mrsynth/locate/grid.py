@@ -1,4 +1,6 @@
-"""A CT on upright axes: arrays (z, y, x) with x to the left, y to the back, z up, isotropic in LPS mm."""
+"""A CT on upright axes: arrays (z, y, x) with x to the left, y to the back, z up, isotropic in LPS
+mm.
+"""
 
 from dataclasses import dataclass
 
@@ -12,7 +14,9 @@ AIR_HU = -1000.0
 
 @dataclass
 class Grid:
-    """HU values (z, y, x) on isotropic upright axes; ``origin`` (3,) is voxel 0's centre in LPS mm."""
+    """HU values (z, y, x) on isotropic upright axes; ``origin`` (3,) is voxel 0's centre in LPS
+    mm.
+    """
 
     values: np.ndarray
     origin: np.ndarray

@@ -88,7 +88,9 @@ class Landmarks:
         canal = np.asarray(content.get("canal", []), dtype=float).reshape(-1, 3)
         names = Disc.__dataclass_fields__
         return cls(
-            discs=[Disc(**{k: v for k, v in disc.items() if k in names}) for disc in content["discs"]],
+            discs=[
+                Disc(**{k: v for k, v in disc.items() if k in names}) for disc in content["discs"]
+            ],
             canal=canal,
             body_hu=content.get("body", -300.0),
             source=content.get("source", "auto"),

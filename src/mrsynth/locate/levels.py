@@ -1,16 +1,18 @@
 """Names of the discs, counted up from the sacrum."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from mrsynth.geometry import frame
 from mrsynth.locate.grid import AIR_HU, Grid
 
-# Vertebrae from the sacrum up. Transitional segments (4 or 6 lumbar) can't be told without the ribs: the count
-# assumes five, as radiologists do on a lumbar scan.
+# Vertebrae from the sacrum up. Transitional segments (4 or 6 lumbar) can't be told without the
+# ribs: the count assumes five, as radiologists do on a lumbar scan.
 VERTEBRAE = ("S1", "L5", "L4", "L3", "L2", "L1", *(f"T{n}" for n in range(12, 0, -1)))
-# The block beside the vertebra below a disc: there a sacrum has its alae and the sacroiliac joints, a lumbar
-# vertebra psoas and a thin transverse process. Millimetres to the side, ahead of the body's centre, and below
-# the disc's lower endplate.
+# The block beside the vertebra below a disc: there a sacrum has its alae and the sacroiliac
+# joints, a lumbar vertebra psoas and a thin transverse process. Millimetres to the side, ahead of
+# the body's centre, and below the disc's lower endplate.
 BESIDE_MM = (28.0, 60.0)
 AHEAD_MM = (-20.0, 12.0)
 BELOW_MM = (4.0, 18.0)
@@ -20,7 +22,7 @@ ALA_HU = 130.0
 
 def names(count: int) -> list[str | None]:
     """Names of ``count`` discs, caudal to cranial, the first being L5-S1; None above T1."""
-    pairs = [f"{upper}-{lower}" for lower, upper in zip(VERTEBRAE, VERTEBRAE[1:], strict=False)]
+    pairs = [f"{upper}-{lower}" for lower, upper in pairwise(VERTEBRAE)]
     return [pairs[k] if k < len(pairs) else None for k in range(count)]
 
 
@@ -55,7 +57,8 @@ def ala_share(
 def sacral_disc(shares: np.ndarray, ala: float) -> int | None:
     """Index of L5-S1 among discs from cranial to caudal, or None where no sacrum is seen.
 
-    It is the most cranial disc whose vertebra below has alae; sacral remnant discs below it have them too.
+    It is the most cranial disc whose vertebra below has alae; sacral remnant discs below it have
+    them too.
     """
     hits = np.flatnonzero(np.nan_to_num(np.asarray(shares), nan=0.0) >= ala)
     return int(hits[0]) if len(hits) else None

@@ -1,4 +1,6 @@
-"""One disc, measured: its plane from the two facing endplates, its centre and the body's edges around it."""
+"""One disc, measured: its plane from the two facing endplates, its centre and the body's edges
+around it.
+"""
 
 from dataclasses import dataclass
 
@@ -8,17 +10,21 @@ from scipy import ndimage
 from mrsynth.geometry import angle_deg, fit_plane, frame, unit
 from mrsynth.locate.grid import AIR_HU, Grid
 
-# The part of an endplate that is measured, mm ahead and to the left of its centre: the outer millimetres are
-# rim and osteophytes.
+# The part of an endplate that is measured, mm ahead and to the left of its centre: the outer
+# millimetres are rim and osteophytes.
 HALF_AHEAD_MM, HALF_LEFT_MM = 12.0, 16.0
 # Distance between the columns along which endplates are looked for, and the step along them.
 COLUMN_MM, DEPTH_STEP_MM = 1.5, 0.5
-# An endplate lies at most this far from the middle of the disc (half of the highest disc and a tilt's error).
+# An endplate lies at most this far from the middle of the disc (half of the highest disc and a
+# tilt's error).
 DEPTH_MM = 13.0
 # Where the disc itself is read.
 CORE_MM = 1.5
 # A step from disc to endplate below this (HU) isn't seen above noise and texture.
 LEAST_STEP = 30.0
+# Endplates are hollow by 1 to 2 mm. A stricter fit would take one part of the hollow or the rim
+# for outliers.
+CONCAVE_MM = 1.0
 # Facing endplates of a lumbar disc wedge by up to 20°; more means that one of the fits went astray.
 WEDGE_DEG = 28.0
 # Rays around the body, their reach, and which layers of bone beyond an endplate they cross.
@@ -27,13 +33,16 @@ RADIUS_MM = (10.0, 36.0)
 LAYERS_MM = (1.5, 3.0, 4.5)
 # Price of a step of half a millimetre in radius from ray to ray, HU of edge.
 ROUGHNESS = 12.0
-# Where the outlines of the two bodies differ by more, the larger one has run into a pedicle or the sacral ala.
+# Where the outlines of the two bodies differ by more, the larger one has run into a pedicle or
+# the sacral ala.
 AGREE_MM = 5.0
 
 
 @dataclass
 class Measured:
-    """A disc's plane (``centre``, ``normal``), height in mm, ``quality`` 0..1 and ``edge`` (rays, 3), LPS mm."""
+    """A disc's plane (``centre``, ``normal``), height in mm, ``quality`` 0..1 and ``edge`` (rays,
+    3), LPS mm.
+    """
 
     centre: np.ndarray
     normal: np.ndarray
@@ -45,7 +54,9 @@ class Measured:
     edge: np.ndarray
 
 
-def measure(grid: Grid, centre: np.ndarray, normal: np.ndarray, ahead: np.ndarray) -> Measured | None:
+def measure(
+    grid: Grid, centre: np.ndarray, normal: np.ndarray, ahead: np.ndarray, turns: int = 4
+) -> Measured | None:
     """Plane, centre and edges of the disc near a first guess.
 
     Args:
@@ -53,23 +64,22 @@ def measure(grid: Grid, centre: np.ndarray, normal: np.ndarray, ahead: np.ndarra
         centre: First guess (3,) in LPS mm, within some 5 mm.
         normal: First guess of the unit normal, pointing up, within some 15°.
         ahead: Direction from the canal to the body.
+        turns: How often plane and middle are measured in turn.
 
     Returns:
         None where no two endplates face each other there.
     """
-    found = None
-    for turn in range(5):
-        axes = frame(normal, ahead)
-        found = _endplates(grid, centre, axes)
+    for turn in range(turns):
+        found = _endplates(grid, centre, frame(normal, ahead))
         if found is None:
             return None
         middle, normal, upper, lower, share, contrast = found
         centre = centre + normal * ((middle - centre) @ normal)
         axes = frame(normal, ahead)
-        edge = _edges(grid, centre, axes, upper, lower)
-        offset = _centroid(edge, centre, axes)
-        # In the plane only, and damped at first: the outline is worth little before the plane fits.
-        centre = centre + np.clip(offset, -8, 8) * (0.5 if turn == 0 else 1.0)
+        # The outline is worth little before the plane fits, and the plane little off the middle.
+        if turn > 0:
+            offset = _centroid(_edges(grid, centre, axes, upper, lower), centre, axes)
+            centre = centre + np.clip(offset, -8, 8)
     height = abs(float((upper[0] - lower[0]) @ normal))
     wedge = float(angle_deg(upper[1], lower[1]))
     edge = _edges(grid, centre, axes, upper, lower)
@@ -78,7 +88,9 @@ def measure(grid: Grid, centre: np.ndarray, normal: np.ndarray, ahead: np.ndarra
 
 
 def _endplates(grid: Grid, centre: np.ndarray, axes: np.ndarray):
-    """Planes of the facing endplates: middle, normal, upper (point, normal), lower, share found, contrast."""
+    """Planes of the facing endplates: middle, normal, upper (point, normal), lower, share found,
+    contrast.
+    """
     u = np.arange(-HALF_AHEAD_MM, HALF_AHEAD_MM + 0.1, COLUMN_MM)
     w = np.arange(-HALF_LEFT_MM, HALF_LEFT_MM + 0.1, COLUMN_MM)
     d = np.arange(-DEPTH_MM, DEPTH_MM + 0.1, DEPTH_STEP_MM)
@@ -101,7 +113,7 @@ def _endplates(grid: Grid, centre: np.ndarray, axes: np.ndarray):
         if good.sum() < 0.25 * within.sum():
             return None
         points = feet[good] + side * place[good][:, None] * axes[2]
-        at, normal, weights = fit_plane(points, towards=axes[2])
+        at, normal, weights = fit_plane(points, towards=axes[2], least_sigma_mm=CONCAVE_MM)
         planes.append((at, normal))
         shares.append((weights > 0.1).sum() / within.sum())
         steps.append(float(np.median(step[good])))
@@ -135,7 +147,9 @@ def _first_peak(outward: np.ndarray, disc_hu: float) -> tuple[np.ndarray, np.nda
 
 
 def _crossing(outward, depth, half, peak_at) -> np.ndarray:
-    """Depth (mm) of the last rise through ``half`` before the peak, between samples; NaN without one."""
+    """Depth (mm) of the last rise through ``half`` before the peak, between samples; NaN without
+    one.
+    """
     span = np.arange(outward.shape[2] - 1)
     rises = (outward[:, :, :-1] < half[..., None]) & (outward[:, :, 1:] >= half[..., None])
     rises &= span < peak_at[..., None]
@@ -176,28 +190,41 @@ def _outline(grid: Grid, start, directions, outward) -> np.ndarray:
     inside = r[lag:-lag]
     # The first fall to soft tissue is the body's; what lies behind it is another bone.
     bone = np.minimum.accumulate(hu, axis=1)[:, lag:-lag] > 60
-    return inside[_closed_path(fall + 60.0 * bone)]
+    path = _closed_path(fall + 60.0 * bone)
+    # The capped fall is flat around a strong edge: the edge is where the steepest part's middle is.
+    slope = np.clip(-np.gradient(hu, axis=1)[:, lag:-lag], 0, None)
+    near = np.abs(np.arange(len(inside)) - path[:, None]) <= lag
+    weight = slope * near + 1e-6 * near
+    return (weight @ inside) / weight.sum(axis=1)
 
 
 def _closed_path(value: np.ndarray) -> np.ndarray:
-    """Column per row of the closed path with the greatest sum, stepping at most two columns a row."""
+    """Column per row of the closed path with the greatest sum, stepping at most two columns a
+    row.
+    """
     rows, columns = value.shape
-    twice = np.vstack([value, value, value])
+    twice = np.vstack([value, value])
     total = twice[0].copy()
     origin = np.zeros(twice.shape, int)
     steps = np.arange(-2, 3)
-    for row in range(1, len(twice)):
-        padded = np.pad(total, 2, constant_values=-np.inf)
-        options = np.stack([padded[2 + s : 2 + s + columns] - ROUGHNESS * abs(s) for s in steps])
-        choice = np.argmax(options, axis=0)
-        origin[row] = np.arange(columns) + steps[choice]
-        total = options[choice, np.arange(columns)] + twice[row]
-    path = np.zeros(len(twice), int)
-    path[-1] = np.argmax(total)
-    for row in range(len(twice) - 1, 0, -1):
+    price = ROUGHNESS * np.abs(steps)[:, None]
+    # Row s of this view is the total shifted by steps[s].
+    padded = np.full(columns + 4, -np.inf)
+    shifted = np.lib.stride_tricks.sliding_window_view(padded, columns)
+    at = np.arange(columns)
+    for row in range(1, 2 * rows):
+        padded[2:-2] = total
+        options = shifted - price
+        choice = options.argmax(axis=0)
+        origin[row] = at + steps[choice]
+        total = options[choice, at] + twice[row]
+    path = np.zeros(2 * rows, int)
+    path[-1] = total.argmax()
+    for row in range(2 * rows - 1, 0, -1):
         path[row - 1] = origin[row][path[row]]
-    # The middle of three rounds has forgotten where the path began and ended.
-    return path[rows : 2 * rows]
+    # The middle of two rounds has forgotten where the path began and ended.
+    middle = path[rows // 2 : rows // 2 + rows]
+    return np.roll(middle, rows // 2)
 
 
 def _centroid(edge: np.ndarray, centre: np.ndarray, axes: np.ndarray) -> np.ndarray:

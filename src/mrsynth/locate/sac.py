@@ -4,24 +4,55 @@ import numpy as np
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from mrsynth.geometry import frame, unit
+from mrsynth.geometry import cross_polyline, frame, project_to_plane, unit
 from mrsynth.locate.grid import Grid
 
-# Sac, roots and flavum; below is epidural fat, above is bone. Averages over the slab are compared with it.
+# Sac, roots and flavum; below is epidural fat, above is bone. Averages over the slab are compared
+# with it.
 SOFT_HU = (-25.0, 130.0)
-# Pixel of the cut, and half the thickness of the slab that is averaged: noise goes down, the facets stay.
+# Pixel of the cut, and half the thickness of the slab that is averaged: noise goes down, the
+# facets stay.
 PIXEL_MM, SLAB_MM = 0.75, 2.0
 # How far from the canal's centre line the sac's centre may lie.
 REACH_MM = 7.0
 # A circle this large fills any lumbar sac; a larger one has grown into the foramina.
 RADIUS_MM = 8.0
+# From a disc's centre to the sac's: half a disc and half a canal, small to large people.
+DISTANCE_MM = (14.0, 36.0)
+# Half of a lumbar canal's depth.
+HALF_CANAL_MM = 8.5
 
 
-def sac_centre(grid: Grid, canal: np.ndarray, centre: np.ndarray, normal: np.ndarray, edge: np.ndarray):
+def canal_in_plane(
+    canal: np.ndarray, centre: np.ndarray, normal: np.ndarray, ahead: np.ndarray, edge: np.ndarray
+) -> np.ndarray:
+    """Where the canal crosses a disc's plane (3,), or where it must be behind the disc's edge.
+
+    Args:
+        canal: The canal's centre line (n, 3), lengthened at its ends; may be empty.
+        centre: The disc's centre.
+        normal: The disc's normal.
+        ahead: Direction from the canal to the body.
+        edge: The disc's outline (m, 3).
+    """
+    crossing = cross_polyline(canal, centre, normal) if len(canal) > 1 else None
+    axes = frame(normal, ahead)
+    if crossing is not None:
+        distance = np.linalg.norm(crossing - centre)
+        if DISTANCE_MM[0] <= distance <= DISTANCE_MM[1]:
+            return project_to_plane(crossing, centre, normal)
+    behind = edge - centre
+    depth = -np.min(behind[np.abs(behind @ axes[1]) < 8.0] @ axes[0])
+    return centre - axes[0] * (depth + HALF_CANAL_MM)
+
+
+def sac_centre(
+    grid: Grid, canal: np.ndarray, centre: np.ndarray, normal: np.ndarray, edge: np.ndarray
+):
     """Centre of the largest circle of soft tissue behind the disc, near the canal's centre line.
 
-    Between the vertebral arches the canal's bony outline is open, and the disc in front is soft as well: here
-    its measured outline is the wall.
+    Between the vertebral arches the canal's bony outline is open, and the disc in front is soft as
+    well: here its measured outline is the wall.
 
     Args:
         grid: CT on upright axes.

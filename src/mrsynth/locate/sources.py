@@ -1,6 +1,7 @@
 """The same landmarks from what a user has: a label map of vertebrae, or points placed by hand."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,17 +10,18 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from mrsynth.errors import Refusal, StudyError
-from mrsynth.geometry import cross_polyline, fit_plane, frame, project_to_plane, unit
+from mrsynth.geometry import fit_plane, frame, project_to_plane, unit
 from mrsynth.locate.canal import find_canal
 from mrsynth.locate.column import BEYOND_MM, evenly
 from mrsynth.locate.grid import Grid, upright
 from mrsynth.locate.landmarks import Disc, Landmarks
 from mrsynth.locate.levels import VERTEBRAE
 from mrsynth.locate.refine import measure
+from mrsynth.locate.sac import canal_in_plane
 
-# Values of S1, L5 … L1, T12 … T1 in the label maps of known tools. `totalsegmentator`: classes of its task
-# `total`, version 2 (S1 apart from the sacrum). `verse`: VerSe 2020, also SPINEPS and TPTBox. `totalspineseg`:
-# its step 2 output, where 50 is the whole sacrum.
+# Values of S1, L5 … L1, T12 … T1 in the label maps of known tools. `totalsegmentator`: classes of
+# its task `total`, version 2 (S1 apart from the sacrum). `verse`: VerSe 2020, also SPINEPS and
+# TPTBox. `totalspineseg`: its step 2 output, where 50 is the whole sacrum.
 NUMBERINGS = {
     "totalsegmentator": dict(zip(VERTEBRAE, range(26, 44), strict=True)),
     "verse": dict(zip(VERTEBRAE, [26, *range(24, 7, -1)], strict=True)),
@@ -31,6 +33,8 @@ NUMBERINGS = {
 BONE_HU, SOFT_HU = 400.0, 30.0
 # Voxel size label maps are measured at; half of the usual 1.5 mm loses nothing.
 LABEL_SPACING_MM = 1.5
+# Rays around a body end in the background this far from its edge at most.
+MARGIN_MM = 25.0
 # A vertebra with fewer voxels of 1.5 mm is cut by the scan's edge: 3 cm³.
 LEAST_VOXELS = 900
 # What a point may be called after its disc's level.
@@ -41,6 +45,7 @@ def from_labels(
     labels: sitk.Image,
     numbering: str | dict[str, int] = "totalsegmentator",
     body_hu: float = -300.0,
+    canal: np.ndarray | None = None,
 ) -> Landmarks:
     """Discs as the gaps between labelled vertebrae.
 
@@ -48,16 +53,19 @@ def from_labels(
         labels: Label map (whole vertebrae or their bodies), any orientation, in the CT's frame.
         numbering: A name of ``NUMBERINGS``, or a table of vertebra (``L4``) to label value.
         body_hu: Handed on.
+        canal: The canal's centre line (n, 3) from the CT, cranial to caudal; without it, it is
+            looked for among the arches of the labelled vertebrae.
 
     Raises:
         StudyError: For an unknown numbering.
         Refusal: ``NO_DISC`` if no two neighbouring vertebrae are labelled.
     """
     table = _numbering(numbering)
-    image = sitk.Cast(labels, sitk.sitkFloat32)
-    grids = {name: _mask(image, value) for name, value in table.items()}
-    grids = {k: v for k, v in grids.items() if v is not None and v.values.sum() >= LEAST_VOXELS}
-    pairs = [p for p in zip(VERTEBRAE, VERTEBRAE[1:], strict=False) if set(p) <= set(grids)]
+    image = _around(sitk.Cast(labels, sitk.sitkFloat32))
+    present = np.unique(sitk.GetArrayViewFromImage(image))
+    grids = {name: _mask(image, value) for name, value in table.items() if value in present}
+    grids = {name: grid for name, grid in grids.items() if grid.values.sum() >= LEAST_VOXELS}
+    pairs = [p for p in pairwise(VERTEBRAE) if set(p) <= set(grids)]
     if not pairs:
         raise Refusal(
             "NO_DISC",
@@ -67,7 +75,8 @@ def from_labels(
         )
     first = next(iter(grids.values()))
     everything = np.max([grid.values for grid in grids.values()], axis=0)
-    canal = _canal(Grid(everything, first.origin, first.spacing))
+    if canal is None:
+        canal = _canal(Grid(everything, first.origin, first.spacing))
     discs = []
     for lower, upper in pairs:
         disc = _between(grids[upper], grids[lower], canal)
@@ -87,10 +96,11 @@ def from_landmarks(path: str | Path, body_hu: float = -300.0) -> Landmarks:
     """Discs from points placed by hand.
 
     A 3D Slicer markups file (``.mrk.json``; its coordinate system is obeyed) with points called
-    ``L4-L5``, ``L4-L5 plane``, ``L4-L5 sac``, ``L4-L5 ventral``, ``L4-L5 right``, ``L4-L5 left``, or a
-    table (``.tsv``) with the columns ``level``, ``role``, ``x``, ``y``, ``z`` in LPS mm. Three or more points of
-    a disc's plane (all but the sac's) give its normal; with fewer, it is taken from the line
-    through the neighbouring discs' centres, and the flag ``NORMAL_FROM_CENTRES`` is set.
+    ``L4-L5``, ``L4-L5 plane``, ``L4-L5 sac``, ``L4-L5 ventral``, ``L4-L5 right``, ``L4-L5 left``,
+    or a table (``.tsv``) with the columns ``level``, ``role``, ``x``, ``y``, ``z`` in LPS mm. Three
+    or more points of a disc's plane (all but the sac's) give its normal; with fewer, it is taken
+    from the line through the neighbouring discs' centres, and the flag ``NORMAL_FROM_CENTRES`` is
+    set.
 
     Raises:
         StudyError: If the file can't be read, a name isn't understood, or there is no disc in it.
@@ -127,7 +137,9 @@ def _numbering(numbering: str | dict[str, int]) -> dict[str, int]:
     if isinstance(numbering, dict):
         unknown = set(numbering) - set(VERTEBRAE)
         if unknown:
-            raise StudyError(f"locate.numbering: {sorted(unknown)[0]!r} is no vertebra such as `L4`")
+            raise StudyError(
+                f"locate.numbering: {sorted(unknown)[0]!r} is no vertebra such as `L4`"
+            )
         return numbering
     if numbering not in NUMBERINGS:
         raise StudyError(
@@ -136,11 +148,25 @@ def _numbering(numbering: str | dict[str, int]) -> dict[str, int]:
     return NUMBERINGS[numbering]
 
 
-def _mask(image: sitk.Image, value: int) -> Grid | None:
-    """One label as shares 0..1 on upright axes, all labels on the same grid; None if it is absent."""
+def _around(image: sitk.Image) -> sitk.Image:
+    """The part of a label map that holds labels, with a margin for the measurements around them."""
+    box = ndimage.find_objects((sitk.GetArrayViewFromImage(image) > 0).astype(np.uint8))
+    if not box:
+        return image
+    margin = [int(np.ceil(MARGIN_MM / step)) for step in image.GetSpacing()]
+    low = [max(part.start - m, 0) for part, m in zip(box[0][::-1], margin, strict=True)]
+    high = [
+        min(part.stop + m, size)
+        for part, m, size in zip(box[0][::-1], margin, image.GetSize(), strict=True)
+    ]
+    return image[tuple(slice(*ends) for ends in zip(low, high, strict=True))]
+
+
+def _mask(image: sitk.Image, value: int) -> Grid:
+    """One label as shares 0..1 on upright axes; all labels of a map get the same grid."""
     grid = upright(sitk.Cast(sitk.Equal(image, float(value)), sitk.sitkFloat32), LABEL_SPACING_MM)
     grid.values = np.clip(grid.values, 0, 1)
-    return grid if grid.values.max() > 0 else None
+    return grid
 
 
 def _as_ct(share: Grid) -> Grid:
@@ -161,21 +187,27 @@ def _between(upper: Grid, lower: Grid, canal: np.ndarray) -> Disc | None:
     normal = unit(above - below)
     middle = (above + below) / 2
     line = evenly(canal, beyond=BEYOND_MM) if len(canal) > 1 else canal
-    sac = cross_polyline(line, middle, normal) if len(line) else None
-    ahead = np.array([0.0, -1.0, 0.0]) if sac is None else middle - sac
+    front = np.array([0.0, -1.0, 0.0])
+    near = middle - front
+    if len(canal):
+        near = canal[np.argmin(np.linalg.norm(canal - middle, axis=1))]
     both = _as_ct(Grid(np.maximum(upper.values, lower.values), upper.origin, upper.spacing))
-    found = measure(both, middle, normal, ahead)
+    found = measure(both, middle, normal, middle - near)
     if found is None:
         return None
-    sac = cross_polyline(line, found.centre, found.normal) if len(line) else None
-    axes = frame(found.normal, ahead if sac is None else found.centre - sac)
+    sac = None
+    ahead = found.ahead
+    if len(line):
+        sac = canal_in_plane(line, found.centre, found.normal, found.ahead, found.edge)
+        ahead = found.centre - sac
+    axes = frame(found.normal, ahead)
     along, sideways = found.edge @ axes[0], found.edge @ axes[1]
     return Disc(
         None,
         found.centre,
         found.normal,
         found.quality,
-        None if sac is None else project_to_plane(sac, found.centre, found.normal),
+        sac,
         found.edge[np.argmax(along)],
         found.edge[[np.argmin(sideways), np.argmax(sideways)]],
     )
@@ -183,9 +215,12 @@ def _between(upper: Grid, lower: Grid, canal: np.ndarray) -> Disc | None:
 
 def _body(share: Grid) -> np.ndarray:
     """A point (3,) deep in the vertebra's body: the body is thicker than arch and processes."""
-    deep = ndimage.distance_transform_edt(share.values > 0.5)
+    inside = share.values > 0.5
+    box = ndimage.find_objects(inside.astype(np.uint8))[0]
+    deep = ndimage.distance_transform_edt(np.pad(inside[box], 1))
     weight = np.where(deep >= 0.8 * deep.max(), deep, 0)
-    return share.to_mm(np.array(ndimage.center_of_mass(weight)))
+    corner = np.array([part.start - 1 for part in box])
+    return share.to_mm(corner + np.array(ndimage.center_of_mass(weight)))
 
 
 def _height(level: str) -> int:

@@ -23,7 +23,7 @@ MAGNIFICATION = 1.15  # of a lateral x-ray: 1.15 m source to detector, spine 15 
 
 @dataclass(frozen=True)
 class Grid:
-    """A stack's geometry: 4×4 of indices (x, y, z) to LPS mm, size (x, y, z), slice thickness in mm."""
+    """Geometry of a stack: 4×4 of indices (x, y, z) to LPS mm, size (x, y, z), thickness in mm."""
 
     matrix: np.ndarray
     size: tuple[int, int, int]
@@ -40,7 +40,7 @@ def grid(centre, axes, spacing, size, thickness=None) -> Grid:
 
 
 def points(geometry: Grid, first: int, last: int, shift: float = 0.0) -> np.ndarray:
-    """World points of the slices ``first`` to ``last``, moved by ``shift`` slice steps; float32 [n, 3]."""
+    """World points of slices ``first`` to ``last``, moved by ``shift`` steps; float32 [n, 3]."""
     nx, ny, _ = geometry.size
     matrix = geometry.matrix.astype(np.float32)
     z = np.arange(first, last, dtype=np.float32) + np.float32(shift)
@@ -57,7 +57,9 @@ def image(array, geometry: Grid) -> sitk.Image:
     return volume.from_array(array, geometry.matrix)
 
 
-def ct_grid(anatomy: Anatomy, pose, pixel_mm: float, slice_mm: float, width_mm: float, depth_mm: float) -> Grid:
+def ct_grid(
+    anatomy: Anatomy, pose, pixel_mm: float, slice_mm: float, width_mm: float, depth_mm: float
+) -> Grid:
     """Axial CT from the third sacral segment to the eleventh thoracic vertebra."""
     low = anatomy.sacrum[2].centre[2] - 12
     high = anatomy.bones[-1].centre[2] + 14
@@ -67,7 +69,9 @@ def ct_grid(anatomy: Anatomy, pose, pixel_mm: float, slice_mm: float, width_mm: 
     return grid(centre, np.eye(3), (pixel_mm, pixel_mm, slice_mm), np.round(size).astype(int))
 
 
-def acquire_ct(anatomy: Anatomy, pose, geometry: Grid, rng, noise_hu: float, psf_mm: float):
+def acquire_ct(
+    anatomy: Anatomy, pose, geometry: Grid, rng, noise_hu: float, psf_mm: float, couch: bool
+):
     """Hounsfield units (int16) and labels (uint8), arrays (z, y, x)."""
     nx, ny, nz = geometry.size
     inverse = np.linalg.inv(pose.ct).astype(np.float32)
@@ -79,7 +83,8 @@ def acquire_ct(anatomy: Anatomy, pose, geometry: Grid, rng, noise_hu: float, psf
         tissue, texture = label(anatomy, where[:, 0], where[:, 1], where[:, 2])
         values[first:last] = signals.hounsfield(anatomy, tissue, texture).reshape(-1, ny, nx)
         labels[first:last] = tissue.reshape(-1, ny, nx)
-    _add_couch(values, labels, geometry)
+    if couch:
+        _add_couch(values, labels, geometry)
     pixel = np.linalg.norm(geometry.matrix[:3, 0])
     values += noise_hu * 1.7 * rng.standard_normal(values.shape, dtype=np.float32)
     for axis in (1, 2):
@@ -105,7 +110,12 @@ def _add_couch(values, labels, geometry) -> None:
 
 
 def sample_mr(anatomy: Anatomy, pose, geometry: Grid, sequences: list[str], field_t: float):
-    """Noise-free signals by sequence (float32) and the labels of the slices' mid planes (uint8), (z, y, x)."""
+    """Signals without noise, and tissue.
+
+    Returns:
+        Signal by sequence (float32, water's proton density = 1), averaged over the thickness, and
+        the labels of the slices' mid planes (uint8); arrays (z, y, x).
+    """
     nx, ny, nz = geometry.size
     totals = {name: np.zeros((nz, ny, nx), np.float32) for name in sequences}
     middle = np.empty((nz, ny, nx), np.uint8)
@@ -130,7 +140,7 @@ def sample_mr(anatomy: Anatomy, pose, geometry: Grid, sequences: list[str], fiel
 
 
 def _lesion_share(anatomy, tissue, where) -> dict:
-    """How much of each point a lesion takes (1 inside, a soft rim), by kind; only in its host tissue."""
+    """Share of each point that is lesion (soft rim, only in its host tissue), by kind."""
     shares = {}
     for lesion in anatomy.lesions:
         away = np.linalg.norm(where - lesion.centre.astype(np.float32), axis=1)
@@ -169,7 +179,7 @@ def block_axes(normal, row_hint=(1.0, 0.0, 0.0)) -> np.ndarray:
     return np.column_stack([x, np.cross(normal, x), normal])
 
 
-def radiograph(hu: np.ndarray, geometry: Grid, pixel_mm: float) -> Grid | tuple:
+def radiograph(hu: np.ndarray, geometry: Grid, pixel_mm: float) -> tuple[np.ndarray, float]:
     """Lateral x-ray by ray sums along x.
 
     Args:
@@ -178,8 +188,8 @@ def radiograph(hu: np.ndarray, geometry: Grid, pixel_mm: float) -> Grid | tuple:
         pixel_mm: Pixel of the result at the patient.
 
     Returns:
-        Grey values (uint16 [row, column], rows run down, columns to the back; bone is bright) and the
-        pixel's size at the detector in mm (the patient's times the magnification).
+        Grey values (uint16 [row, column], rows run down, columns to the back; bone is bright) and
+        the pixel's size at the detector in mm (the patient's times the magnification).
     """
     spacing = np.linalg.norm(geometry.matrix[:3, :3], axis=0)
     # Linear attenuation of water at about 70 keV is 0.0193/mm.

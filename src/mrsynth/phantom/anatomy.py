@@ -1,14 +1,15 @@
-"""One subject's anatomy: the spine's chain of rigid segments, soft tissue and lesions, drawn from a seed.
+"""One subject's anatomy, drawn from a seed: a chain of rigid segments, soft tissue, lesions.
 
-The *material frame* is LPS mm (x left, y posterior, z up) with the origin at the centre of L3. Lengths and
-angles are textbook averages of the adult lumbar spine, varied per subject.
+The *material frame* is LPS mm (x left, y posterior, z up) with the origin at the centre of L3.
+Lengths and angles are textbook averages of the adult lumbar spine, varied per subject.
 """
 
 from dataclasses import dataclass, field
 
 import numpy as np
+from scipy.ndimage import gaussian_filter
 
-# Cranial neighbours of the sacrum, upwards: name, half width a, half depth b, height (mm), wedge (deg).
+# From the sacrum upwards: name, half width a, half depth b, height (mm), wedge (deg).
 VERTEBRAE = (
     ("L5", 26.5, 17.5, 27.0, 9.0),
     ("L4", 25.5, 17.3, 27.5, 3.0),
@@ -149,7 +150,7 @@ def draw(seed: int, number: int, lesion_share: float = 0.4) -> Anatomy:
 
 
 def _chain(rng, age, scale):
-    """Walk up from the sacral endplate, then down, turning by half a wedge before and after each body."""
+    """Walk up from the sacral endplate, turning half a wedge before and after each body."""
     lordosis = rng.uniform(0.75, 1.2)
     slope = np.radians(SACRAL_SLOPE_DEG * (0.55 + 0.45 * lordosis) + rng.normal(0, 2))
     curve, phase = np.radians(rng.uniform(0, 3.5)), rng.uniform(0, 2 * np.pi)
@@ -199,8 +200,8 @@ def _chain(rng, age, scale):
 
 def _grade(rng, age, order) -> int:
     """Degeneration grows with age and towards the sacrum."""
-    load = (0.9, 1.0, 0.6, 0.4, 0.25, 0.15, 0.1)[order]
-    return int(np.clip(np.round(1.2 + load * (age - 25) / 20 + rng.normal(0, 0.7)), 1, 5))
+    load = (1.0, 1.1, 0.85, 0.65, 0.45, 0.3, 0.2)[order]
+    return int(np.clip(np.round(1.2 + load * (age - 25) / 20 + rng.normal(0, 0.8)), 1, 5))
 
 
 def _lines(bones, sacrum, discs):
@@ -213,7 +214,7 @@ def _lines(bones, sacrum, discs):
 
 
 def _soft(rng, age, scale, spine) -> dict:
-    """Sizes of trunk, muscles, vessels and organs (mm), relative to the spine where they follow it."""
+    """Sizes (mm) of trunk, muscles, vessels and organs."""
     fat = rng.uniform(8, 24)
     lumbar = spine[np.abs(spine[:, 2]) < 60]
     blobs = []
@@ -223,7 +224,7 @@ def _soft(rng, age, scale, spine) -> dict:
         size = rng.uniform(10, 22, 3) * (1, 0.9, 1.4)
         blobs.append((*centre, rng.uniform(-170, 90), *size, rng.uniform(0, 1)))
     return {
-        "half_width": 132 * scale + 1.1 * fat + rng.uniform(-6, 6),
+        "half_width": 122 * scale + 1.0 * fat + rng.uniform(-5, 5),
         "half_depth": 97 * scale + 0.7 * fat + rng.uniform(-4, 4),
         "centre_y": float(lumbar[:, 1].mean()) - 11 * scale,
         "fat": fat,
@@ -248,8 +249,6 @@ def _noise(rng) -> dict:
 
     ``fine``: trabeculae and parenchyma; ``streak``: fibres along z; ``slow``: broad variation.
     """
-    from scipy.ndimage import gaussian_filter
-
     tables = {}
     for name, sigma in (("fine", 0.9), ("streak", (4.0, 0.7, 1.1)), ("slow", 3.5)):
         white = rng.standard_normal((NOISE_SIZE,) * 3, dtype=np.float32)
@@ -274,8 +273,12 @@ def _lesions(rng, anatomy, share) -> list[Lesion]:
             )
         elif kind == "fissure":
             local = (rng.uniform(-6, 6), disc.b * 0.86, 0)
-            lesions.append(Lesion(disc.centre + disc.axes @ local, rng.uniform(2, 3), "annulus", str(kind)))
+            lesions.append(
+                Lesion(disc.centre + disc.axes @ local, rng.uniform(2, 3), "annulus", str(kind))
+            )
         else:
             local = (rng.choice([-1, 1]) * rng.uniform(24, 34), disc.b + 27, 0)
-            lesions.append(Lesion(disc.centre + disc.axes @ local, rng.uniform(4, 7), "muscle", str(kind)))
+            lesions.append(
+                Lesion(disc.centre + disc.axes @ local, rng.uniform(4, 7), "muscle", str(kind))
+            )
     return lesions

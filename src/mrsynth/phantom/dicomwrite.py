@@ -1,4 +1,4 @@
-"""DICOM instances of a phantom: CT, MR and CR Image Storage as a scanner would send them (PS3.3 A.2, A.3, A.4)."""
+"""A phantom as CT, MR and CR Image Storage, as scanners send them (DICOM PS3.3 A.2, A.3, A.4)."""
 
 from datetime import date, timedelta
 from pathlib import Path
@@ -15,8 +15,9 @@ from pydicom.uid import (
 )
 
 from mrsynth import volume
+from mrsynth.phantom.acquire import MAGNIFICATION
 from mrsynth.phantom.signals import SEQUENCES, inversion_time
-from mrsynth.phantom.subject import Subject
+from mrsynth.phantom.subject import GAP_MM, Subject
 
 # Registered to nobody: the root that PS3.5 B.2 gives to UIDs derived from a UUID.
 UID_PREFIX = "2.25."
@@ -24,7 +25,6 @@ FIRST_DAY = date(2019, 3, 4)
 HERTZ_PER_TESLA = 42.577e6
 CT_INTERCEPT = -1024
 MISSING = 0.45  # which part of the CT loses its slice: in the lumbar spine, where it matters
-# Echo spacing, bandwidth and the like don't change the image here; typical values.
 PIXEL_BANDWIDTH = 190
 
 
@@ -46,7 +46,7 @@ def datasets(subject: Subject, rng) -> list[Dataset]:
     result = []
     for order, (name, stacks) in enumerate(subject.images.items(), start=1):
         kind = {"ct": "CT", "xray": "CR"}.get(name, "MR")
-        base = _patient(subject, days[kind])
+        base = _patient(subject, first)
         _study(base, subject.number, kind, name, order, days[kind], brand[kind])
         if kind == "CT":
             items = _ct(base, stacks[0], "missing_slice" in strange)
@@ -82,6 +82,7 @@ def _uid(*parts) -> str:
 
 
 def _patient(subject: Subject, day: date) -> Dataset:
+    """Patient and age on the first day of imaging."""
     base = Dataset()
     base.PatientName = f"Phantom^{subject.number:04d}"
     base.PatientID = f"PHANTOM-{subject.number:04d}"
@@ -97,7 +98,8 @@ def _study(base: Dataset, number: int, kind: str, name: str, order: int, day: da
     base.StudyInstanceUID = _uid(number, kind, "study")
     base.SeriesInstanceUID = _uid(number, name, "series")
     base.StudyDate = base.SeriesDate = base.AcquisitionDate = base.ContentDate = stamp
-    base.StudyTime = base.SeriesTime = base.AcquisitionTime = base.ContentTime = f"10{order:02d}00"
+    base.StudyTime = "095500"
+    base.SeriesTime = base.AcquisitionTime = base.ContentTime = f"10{order:02d}00"
     base.StudyID = f"{number}"
     base.AccessionNumber = ""
     base.ReferringPhysicianName = ""
@@ -179,7 +181,11 @@ def _mr(base: Dataset, stacks: list[sitk.Image], name: str, tesla: float) -> lis
     for stack in stacks:
         for item, array in _slices(base, stack, len(items) + 1):
             item.SOPClassUID = MRImageStorage
-            item.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER" if name == "localizer" else "OTHER"]
+            item.ImageType = [
+                "ORIGINAL",
+                "PRIMARY",
+                "LOCALIZER" if name == "localizer" else "OTHER",
+            ]
             item.SeriesDescription = item.ProtocolName = sequence.description
             item.BodyPartExamined = "LSPINE"
             item.ScanningSequence = ["SE", "IR"] if sequence.ti else "SE"
@@ -199,7 +205,7 @@ def _mr(base: Dataset, stacks: list[sitk.Image], name: str, tesla: float) -> lis
             item.ImagingFrequency = _decimal([HERTZ_PER_TESLA * tesla / 1e6])[0]
             item.ImagedNucleus = "1H"
             step = stack.GetSpacing()[2]
-            thick = step if stack.GetDepth() == 1 else step / 1.1
+            thick = step if stack.GetDepth() == 1 else step - GAP_MM
             item.SliceThickness = _decimal([thick])[0]
             item.SpacingBetweenSlices = _decimal([step])[0]
             peak = float(np.percentile(array, 99)) or 1.0
@@ -223,8 +229,10 @@ def _cr(base: Dataset, image: sitk.Image) -> Dataset:
     width, height, _ = image.GetSpacing()
     item.ImagerPixelSpacing = _decimal([height, width])
     item.DistanceSourceToDetector = "1150"
-    item.DistanceSourceToPatient = "1000"
-    item.EstimatedRadiographicMagnificationFactor = "1.15"
+    item.DistanceSourceToPatient = f"{1150 / MAGNIFICATION:.0f}"
+    item.PixelSpacing = _decimal([height / MAGNIFICATION, width / MAGNIFICATION])
+    item.PixelSpacingCalibrationType = "GEOMETRY"
+    item.PixelSpacingCalibrationDescription = "Spine 15 cm before the detector"
     _pixels(item, sitk.GetArrayFromImage(image)[0], 12)
     return item
 
@@ -240,8 +248,9 @@ def _close(item: Dataset, uid: str) -> None:
 
 
 def write_datasets(items: list[Dataset], folder: str | Path, rng) -> int:
-    """Write instances under meaningless names in shuffled order, as archives export; returns their number."""
+    """Write instances under meaningless, shuffled names, as archives do; returns how many."""
     folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     names = rng.permutation(len(items))
     for item, name in zip(items, names, strict=True):
         path = folder / f"{name // 100:02d}" / f"I{name:06d}"

@@ -7,8 +7,8 @@ import numpy as np
 from mrsynth.phantom.anatomy import Anatomy, rotation, stream
 
 LEVEL_CHANGE_DEG = 2.0  # deviation of the change of angle per disc between CT and MR
-# Displacement between neighbours is blended over the disc near the spine and over more around it, since
-# soft tissue far from the disc would tear otherwise.
+# Displacement between neighbours is blended over the disc near the spine and over more around it,
+# since soft tissue far from the disc would tear otherwise.
 CORE_MM = 26.0
 BLEND_SLOPE = 0.5
 BLEND_MAX_MM = 60.0
@@ -35,11 +35,13 @@ class Pose:
     heights: np.ndarray
 
 
-def draw_pose(seed: int, number: int, anatomy: Anatomy, change_deg: float = LEVEL_CHANGE_DEG) -> Pose:
+def draw_pose(
+    seed: int, number: int, anatomy: Anatomy, change_deg: float = LEVEL_CHANGE_DEG
+) -> Pose:
     """Draw both poses.
 
-    The material frame is the CT's posture. In the MR scanner each disc is bent by a rotation about its
-    own centre (mostly flexion), upwards from the sacrum, so each vertebra moves rigidly.
+    The material frame is the CT's posture. In the MR scanner each disc is bent by a rotation about
+    its own centre (mostly flexion), upwards from the sacrum, so each vertebra moves rigidly.
     """
     rng = stream(seed, number, "pose")
     ct = _rigid(rotation(*np.radians(rng.normal(0, [2.0, 1.5, 1.5]))), rng.normal(0, [12, 8, 15]))
@@ -47,10 +49,12 @@ def draw_pose(seed: int, number: int, anatomy: Anatomy, change_deg: float = LEVE
     turn = np.radians(np.clip(rng.normal(0, [3.0, 2.5, 2.5]), -7, 7))
     mr = _rigid(rotation(*turn), rng.uniform(-1, 1, 3) * (20, 20, 35))
     forward, chain, centres, normals = np.eye(4), [np.eye(4)], [], []
-    trend = rng.normal(0, 0.8 * change_deg)
+    trend = rng.normal(0, 0.6 * change_deg)
     for disc in anatomy.discs:
-        bend = np.radians([trend + rng.normal(0, 0.7 * change_deg), *rng.normal(0, 0.25 * change_deg, 2)])
-        bend = np.clip(bend, -np.radians(4.5), np.radians(4.5))
+        bend = np.radians(
+            [trend + rng.normal(0, 0.6 * change_deg), *rng.normal(0, 0.25 * change_deg, 2)]
+        )
+        bend = np.clip(bend, -np.radians(4), np.radians(4))
         before = forward
         forward = before @ about(disc.centre, rotation(*bend))
         centres.append((before @ [*disc.centre, 1])[:3])
@@ -78,7 +82,7 @@ def transform(matrix, points) -> np.ndarray:
 
 
 def relaxed_to_material(pose: Pose, points: np.ndarray) -> np.ndarray:
-    """Blend the segments' rigid motions along the spine's axis; points [n, 3], mm, any float type."""
+    """Blend the segments' rigid motions along the spine's axis; points [n, 3] in mm."""
     result = transform(pose.chain[0].astype(points.dtype), points)
     for order, (centre, normal) in enumerate(zip(pose.discs, pose.normals, strict=True)):
         apart = points - centre.astype(points.dtype)
@@ -108,7 +112,7 @@ def mr_to_ct(pose: Pose, points: np.ndarray) -> np.ndarray:
 
 
 def material_to_mr(pose: Pose, points: np.ndarray, rounds: int = 30) -> np.ndarray:
-    """Inverse of :func:`mr_to_material` by fixed-point iteration (bends are small, so it contracts)."""
+    """Inverse of :func:`mr_to_material` by fixed-point iteration (contracts: bends are small)."""
     target = transform(pose.mr, points.astype(np.float64))
     guess = target.copy()
     for _ in range(rounds):

@@ -1,4 +1,4 @@
-"""Tissue at a point of the material frame, by implicit shapes (negative inside, mm) painted in order."""
+"""Tissue at a point of the material frame, by implicit shapes (mm, negative inside)."""
 
 import numpy as np
 
@@ -51,7 +51,9 @@ TEXTURES = {
     LIGAMENT: ("fine", 0.8),
 }
 SKIN_MM = 2.0
-SHELL_MM = 1.4  # cortical shell of a vertebral body; 0.4 mm in life, thickened to survive 1 mm voxels
+SHELL_MM = (
+    1.4  # cortical shell of a vertebral body; 0.4 mm in life, thickened to survive 1 mm voxels
+)
 ARCH_SHELL_MM = 2.0
 
 
@@ -60,11 +62,11 @@ def label(anatomy: Anatomy, x, y, z) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         anatomy: The subject.
-        x, y, z: Material coordinates, LPS mm, flat float32 arrays of one length. Fast when they cover
-            a thin slab, since shapes out of its reach are skipped.
+        x, y, z: Material coordinates, LPS mm, flat float32 arrays of one length. Fast when they
+            cover a thin slab, since shapes out of its reach are skipped.
 
     Returns:
-        Indices into :data:`TISSUES` (uint8) and texture (float32, mean 0, deviation 1 within a tissue).
+        Indices into :data:`TISSUES` (uint8) and texture (float32, mean 0, deviation 1).
     """
     tissue = np.zeros(x.size, np.uint8)
     spine_x, spine_y = _follow(anatomy.spine, z)
@@ -122,7 +124,9 @@ def _capsule(x, y, z, start, end, radius, flat=(1.0, 1.0, 1.0)):
     dx, dy, dz = x * flat[0] - start[0], y * flat[1] - start[1], z * flat[2] - start[2]
     rod = end - start
     t = np.clip((dx * rod[0] + dy * rod[1] + dz * rod[2]) / np.float32(rod @ rod), 0, 1)
-    return np.sqrt((dx - t * rod[0]) ** 2 + (dy - t * rod[1]) ** 2 + (dz - t * rod[2]) ** 2) - radius
+    return (
+        np.sqrt((dx - t * rod[0]) ** 2 + (dy - t * rod[1]) ** 2 + (dz - t * rod[2]) ** 2) - radius
+    )
 
 
 def _ellipse(u, v, a, b):
@@ -131,14 +135,16 @@ def _ellipse(u, v, a, b):
 
 
 def _trunk(anatomy, tissue, x, y, z, spine_x):
-    """Skin, subcutaneous fat, wall and the fat inside; returns the points in the body, and which are in the cavity."""
+    """Skin, fat and wall; returns the points in the body, and which of them are in the cavity."""
     soft = anatomy.soft
     side = np.abs(x - np.float32(0.5) * spine_x)
     # The pelvis is wider than the waist.
-    widen = 1 + 0.10 * np.exp(-(((z + 110) / 60) ** 2)) + 0.03 * np.exp(-(((z - 110) / 60) ** 2))
+    widen = 1 + 0.08 * np.exp(-(((z + 110) / 60) ** 2)) + 0.03 * np.exp(-(((z - 110) / 60) ** 2))
     u = side / (np.float32(soft["half_width"]) * widen)
     back = y - np.float32(soft["centre_y"])
-    v = (back + np.where(back > 0, soft["groove"] * np.exp(-((side / 20) ** 2)), 0)) / soft["half_depth"]
+    v = (back + np.where(back > 0, soft["groove"] * np.exp(-((side / 20) ** 2)), 0)) / soft[
+        "half_depth"
+    ]
     r = (u * u * np.sqrt(u) + v * v * np.sqrt(np.abs(v))) ** np.float32(0.4)
     inside = np.flatnonzero(r < 1)
     r, side, back = r[inside], side[inside], back[inside]
@@ -216,13 +222,20 @@ def _muscles(anatomy, part, x, y, z, side, back, reach):
     size = np.float32(soft["psoas"])
     down = np.clip((60 - z) / 110, 0.15, 1.3)
     low = np.maximum(-z - 75, 0)
-    psoas = _ellipse(width - (27 + 15 * down + 0.28 * low), back - 1 + 0.55 * low, 17 * size * down, 22 * size * down)
+    psoas = _ellipse(
+        width - (27 + 15 * down + 0.28 * low),
+        back - 1 + 0.55 * low,
+        17 * size * down,
+        22 * size * down,
+    )
     hits = [psoas < 1]
     size = np.float32(soft["erector"])
     pelvis = np.clip((-z - 60) / 80, 0, 1)
     deep = 46 + 4 * pelvis
     shrink = 1 - 0.45 * pelvis
-    longissimus = _ellipse(width - 37, back - deep + 0.12 * (width - 36), 20 * size * shrink, 22 * size * shrink)
+    longissimus = _ellipse(
+        width - 37, back - deep + 0.12 * (width - 36), 20 * size * shrink, 22 * size * shrink
+    )
     iliocostalis = _ellipse(width - 62, back - deep + 5, 16 * size * shrink, 18 * size * shrink)
     multifidus = _ellipse(width - 12, back - deep - 2, 13 * size, 22 * size * (1 - 0.2 * pelvis))
     hits += [longissimus < 1, (iliocostalis < 1) & (longissimus > 1.06)]
@@ -275,11 +288,13 @@ def _round(p, q, radius):
 
 
 def _paint_bone(part, hit, distance, shell):
+    """Cortical within ``shell`` mm of the surface, spongiosa deeper."""
     keep = distance < 0
     part[hit[keep]] = np.where(distance[keep] > -shell, CORTICAL, SPONGIOSA)
 
 
 def _disc(anatomy: Anatomy, disc: Disc, part, x, y, z, reach):
+    """Annulus and nucleus, bulging over the bodies' edges."""
     half = (disc.a + 6, disc.b + 10, disc.height + 14)
     hit = _near(part, x, y, z, reach, disc.centre, half)
     if hit is None:
@@ -300,6 +315,7 @@ def _disc(anatomy: Anatomy, disc: Disc, part, x, y, z, reach):
 
 
 def _vertebra(bone: Bone, part, x, y, z, reach):
+    """Body and posterior elements; the pedicles' marrow runs into the body's."""
     middle = bone.centre + bone.axes @ np.array([0, 19.0, -6.0])
     hit = _near(part, x, y, z, reach, middle, (50, 46, 46))
     if hit is None:
@@ -314,7 +330,13 @@ def _vertebra(bone: Bone, part, x, y, z, reach):
     _paint_bone(part, hit[front], distance, SHELL_MM)
     root = np.flatnonzero((v > bone.b - 7) & (v < bone.b + 5))
     pedicle = _capsule(
-        np.abs(u[root]), v[root], w[root], (15, bone.b - 6, 5), (16, bone.b + 9, 5), 5.2, (1.25, 1, 0.8)
+        np.abs(u[root]),
+        v[root],
+        w[root],
+        (15, bone.b - 6, 5),
+        (16, bone.b + 9, 5),
+        5.2,
+        (1.25, 1, 0.8),
     )
     inner = root[pedicle < -1.6]
     part[hit[inner]] = SPONGIOSA
@@ -368,7 +390,7 @@ def _sacrum(anatomy, part, x, y, z, reach):
         return
     u, v, w = _local(x[hit], y[hit], z[hit], top.centre, top.axes)
     radius = np.float32(SACRUM_RADIUS_MM * anatomy.scale)
-    # Straighten the arc: s runs down along it, v stays the distance behind it. In units of a mean adult.
+    # Straighten the arc: s runs down along it, v is the distance behind it (mm of a mean adult).
     s = np.arctan2(-w, v + radius) * radius / anatomy.scale
     v = (np.hypot(w, v + radius) - radius) / anatomy.scale
     u = np.abs(u) / anatomy.scale
@@ -439,13 +461,21 @@ def _sac(anatomy, part, x, y, z):
         ru = (0.75 * a * p) * taper + wander
         rv = (0.30 * b * q + 0.33 * b) * taper - 0.12 * b * (ru / a) ** 2 + 0.3 * wander
         leaves = anatomy.discs[min(number // 3, 3)].centre[2]
-        hit = (np.hypot(u - ru, v - rv) < 0.95) & (z < conus + 22) & ((z > leaves) | (number > 8)) & (r < 0.93)
+        hit = (
+            (np.hypot(u - ru, v - rv) < 0.95)
+            & (z < conus + 22)
+            & ((z > leaves) | (number > 8))
+            & (r < 0.93)
+        )
         part[near[hit & free]] = NERVE
 
 
 def _noise(anatomy, name, scale, x, y, z):
     """Nearest value of a periodic texture table."""
-    index = [(c * np.float32(1 / scale) + np.float32(8192)).astype(np.int32) & (NOISE_SIZE - 1) for c in (x, y, z)]
+    index = [
+        (c * np.float32(1 / scale) + np.float32(8192)).astype(np.int32) & (NOISE_SIZE - 1)
+        for c in (x, y, z)
+    ]
     return anatomy.noise[name][index[2], index[1], index[0]]
 
 

@@ -30,13 +30,13 @@ HU = {
     "nucleus-4": (86, 6),
     "nucleus-5": (90, 7),
 }
-# Proton density (water = 1), T1 at 1.5 T, T1 at 3 T, T2 (ms), relative deviation of the texture. Orders of
-# magnitude as in Stanisz et al. 2005 and de Bazelaire et al. 2004; fat's T2 is the apparent one of a fast
-# spin echo; vessels hold little because of flow.
+# Proton density (water = 1), T1 at 1.5 T, T1 at 3 T, T2 (ms), relative deviation of the texture.
+# Orders of magnitude as in Stanisz et al. 2005 and de Bazelaire et al. 2004; T2 of fat and muscle
+# is the apparent one of a fast spin echo; vessels hold little because of flow.
 RELAXATION = {
     "air": (0.0, 1000, 1000, 50, 0),
     "skin": (0.55, 600, 700, 40, 0.08),
-    "fat": (0.90, 290, 370, 150, 0.04),
+    "fat": (0.90, 245, 320, 150, 0.04),
     "muscle": (0.80, 1000, 1400, 56, 0.10),
     "cortical": (0.05, 500, 600, 20, 0.10),
     "spongiosa": (0.62, 550, 620, 95, 0.10),
@@ -70,7 +70,7 @@ class Sequence:
     description: str
 
 
-# Typical clinical protocols; the inversion time nulls fat at 1.5 T (T1·ln 2) and is scaled at 3 T.
+# Typical clinical protocols; TI nearly nulls fat at 1.5 T (T1·ln 2) and is scaled at 3 T.
 SEQUENCES = {
     "t2ax": Sequence(3800, 100, 0, 17, "t2_tse_tra"),
     "t2sag": Sequence(3500, 105, 0, 17, "t2_tse_sag"),

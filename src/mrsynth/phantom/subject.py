@@ -10,7 +10,16 @@ from mrsynth.phantom import acquire
 from mrsynth.phantom import anatomy as anatomies
 from mrsynth.phantom import pose as poses
 from mrsynth.phantom.anatomy import stream
-from mrsynth.phantom.shapes import ANNULUS, CORTICAL, CSF, MUSCLE, NERVE, NUCLEUS, SPONGIOSA, TISSUES
+from mrsynth.phantom.shapes import (
+    ANNULUS,
+    CORTICAL,
+    CSF,
+    MUSCLE,
+    NERVE,
+    NUCLEUS,
+    SPONGIOSA,
+    TISSUES,
+)
 
 SERIES = ("ct", "t2ax", "t2sag", "t1sag", "stir", "tirm", "xray")
 AWKWARD = ("localizer", "interval", "oblique", "ct_only", "mr_only", "missing_slice")
@@ -34,8 +43,8 @@ class Subject:
 
     Attributes:
         number: Of the subject in the cohort.
-        images: Name to stacks. ``ct`` int16 HU; MR uint16; ``xray`` is one 2D-like volume of one slice whose
-            spacing is the detector's.
+        images: Name to stacks. ``ct`` int16 HU; MR uint16; ``xray`` has one slice and the
+            detector's spacing, no position.
         tissues: Name to label volumes (uint8, mid planes for MR) on the same grids.
         truth: As in ``truth.json``.
         points: Columns of ``points.tsv`` to arrays.
@@ -77,7 +86,7 @@ def simulate(
     sagittal_pixel_mm: float = 0.9,
     sagittal_field_mm: float = 280.0,
     level_change_deg: float = 2.0,
-    **_,
+    couch: bool = True,
 ) -> Subject:
     """Simulate one subject; a deterministic function of ``seed``, ``number`` and the settings.
 
@@ -94,8 +103,10 @@ def simulate(
         mr_pixel_mm, mr_field_mm: Axial T2 pixel and field.
         mr_noise: Deviation of each noise channel, of water's proton density.
         mr_bias: Log amplitude of the bias field over 10 cm.
-        blocks_min, blocks_max, block_slices_min, block_slices_max: Disc-angled blocks and their slices.
+        blocks_min, blocks_max, block_slices_min, block_slices_max: Disc-angled blocks and their
+            slices.
         sagittal_pixel_mm, sagittal_field_mm: Sagittal pixel and field.
+        couch: Whether the CT shows the couch.
         level_change_deg: Scale of the change of angle per disc between CT and MR.
 
     Returns:
@@ -104,6 +115,12 @@ def simulate(
     Raises:
         StudyError: If a series or an awkward kind is unknown.
     """
+    if blocks_min > blocks_max or block_slices_min > block_slices_max:
+        raise StudyError(
+            f"phantom: blocks_min {blocks_min}, blocks_max {blocks_max}, block_slices_min "
+            f"{block_slices_min}, block_slices_max {block_slices_max}: lower the minimum or "
+            "raise the maximum."
+        )
     strange = _awkward(number, awkward or {})
     names = _wanted(series, strange)
     person = anatomies.draw(seed, number, lesion_share)
@@ -124,7 +141,7 @@ def simulate(
     images, tissues = {}, {}
     if "ct" in names or "xray" in names:
         hu, labels = acquire.acquire_ct(
-            person, lie, ct, stream(seed, number, "ct"), ct_noise_hu, ct_psf_mm
+            person, lie, ct, stream(seed, number, "ct"), ct_noise_hu, ct_psf_mm, couch
         )
         if "xray" in names:
             images["xray"] = [_xray(hu, ct)]
@@ -133,7 +150,9 @@ def simulate(
     for group in (["t2ax"], ["t2sag", "t1sag", "stir", "tirm"], ["localizer"]):
         asked = [name for name in group if name in names]
         if asked:
-            _scan(images, tissues, person, lie, asked, grids, tesla, seed, number, mr_noise, mr_bias)
+            _scan(
+                images, tissues, person, lie, asked, grids, tesla, seed, number, mr_noise, mr_bias
+            )
     truth = _truth(number, person, lie, axial[0], tesla, strange, rng)
     table = _points(lie, axial, tissues.get("t2ax"), person, stream(seed, number, "points"))
     return Subject(number, images, tissues, truth, table, lie, person)

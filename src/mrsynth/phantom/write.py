@@ -10,13 +10,22 @@ from mrsynth.phantom.anatomy import stream
 from mrsynth.phantom.subject import Subject, simulate
 
 
-def make(number: int, folder: str | Path, truth: str | Path, *, tissue_ct: bool = False, **cfg) -> dict:
+def make(
+    number: int,
+    folder: str | Path,
+    truth: str | Path,
+    *,
+    subjects: int = 16,
+    tissue_ct: bool = False,
+    **cfg,
+) -> dict:
     """Simulate a subject and write it.
 
     Args:
         number: Of the subject in the cohort, from 1.
         folder: Gets the raw DICOM, under meaningless file names.
         truth: Gets ``truth.json``, ``points.tsv`` and the tissue maps. The pipeline never reads it.
+        subjects: Size of the cohort: only the workflow needs it. No subject depends on it.
         tissue_ct: Write the CT's tissue map as well (large).
         **cfg: Settings of :func:`mrsynth.phantom.simulate`.
 

@@ -1,8 +1,9 @@
-"""Registration by mutual information: whole volumes, or a set of thick angled stacks onto one volume.
+"""Registration by mutual information: whole volumes, or a set of thick angled stacks onto one
+volume.
 
-A scan over many starts (headers are not trusted) on a coarse grid, gradient ascent from the best of them,
-then finer levels. Stacks are first registered jointly as one rigid body, then each on its own by a small
-rigid search, because the spine bends between two scanners' tables.
+A scan over many starts (headers are not trusted) on a coarse grid, gradient ascent from the best
+of them, then finer levels. Stacks are first registered jointly as one rigid body, then each on its
+own by a small rigid search, because the spine bends between two scanners' tables.
 """
 
 import logging
@@ -16,7 +17,7 @@ from mrsynth.errors import StudyError
 from mrsynth.register import prepare, search
 from mrsynth.register.engines import engine_pose
 from mrsynth.register.settings import Settings
-from mrsynth.register.similarity import Moving, overlap, similarity
+from mrsynth.register.similarity import Moving, Points, overlap, similarity
 from mrsynth.register.verdict import displacement, judge, motion
 from mrsynth.volume import to_array
 from mrsynth.warp import is_ct, transform_of
@@ -30,6 +31,9 @@ FINALISTS = 3
 
 PEAK_SHIFT_MM = 3.0
 """Perturbation of the peak test: beyond the accuracy wanted, within the peak's width."""
+
+SLAB_MM = 50.0
+"""A volume thinner than this holds too little to tell scale and shear from a shift along it."""
 
 BOX_MARGIN_MM = 30.0
 """Room around the samples within which the moving image is kept at the finer levels."""
@@ -66,12 +70,16 @@ def register(fixed: sitk.Image, moving: sitk.Image, *, roi=None, **cfg) -> Regis
         **cfg: See :class:`mrsynth.register.settings.Settings`.
 
     Returns:
-        The registration. Whatever goes wrong with the images is a verdict ``failed`` with the identity.
+        The registration. Whatever goes wrong with the images is a verdict ``failed`` with the
+        identity.
 
     Raises:
         StudyError: A setting is wrong.
     """
     settings = Settings.read(cfg)
+    if settings.transform == "affine" and _thinnest(fixed) < SLAB_MM:
+        log.warning("a slab of %.0f mm is registered rigidly, not affinely", _thinnest(fixed))
+        settings = replace(settings, transform="rigid")
     return _guarded(lambda: _whole([fixed], _Other(moving), settings, roi, None), settings)
 
 
@@ -83,8 +91,8 @@ def register_stacks(
     Args:
         fixed_stacks: Stacks in one frame of reference, third axis along the slices' normal.
         moving: Moving volume.
-        bridge: A further image in the stacks' frame of reference (such as sagittal T2) that takes part in
-            the joint registration with a histogram of its own; or None.
+        bridge: A further image in the stacks' frame of reference (such as sagittal T2) that takes
+            part in the joint registration with a histogram of its own; or None.
         roi: As for :func:`register`.
         **cfg: See :class:`mrsynth.register.settings.Settings`.
 
@@ -94,8 +102,8 @@ def register_stacks(
     settings = Settings.read(cfg)
     if settings.transform == "affine":
         raise StudyError(
-            "register.transform is 'affine' for stacks of a few slices, where it invents scale and shear; "
-            "use rigid."
+            "register.transform is 'affine' for stacks of a few slices, where it invents scale "
+            "and shear; use rigid."
         )
     other = _Other(moving)
     # The stacks' own refinement makes the joint one's finest level a waste.
@@ -114,6 +122,11 @@ def register_stacks(
             result = replace(result, matrix=whole.matrix)
         single.append(result)
     return whole, single
+
+
+def _thinnest(image: sitk.Image) -> float:
+    """The shortest side of a volume, mm."""
+    return float(min(np.array(image.GetSize()) * np.array(image.GetSpacing())))
 
 
 def _guarded(work, settings: Settings) -> Registration:
@@ -145,9 +158,7 @@ class _Other:
         return prepare.foreground(self.image, 0.0)
 
     def level(self, number: int, settings: Settings, box=None) -> Moving:
-        return prepare.read_moving(
-            self.image, self.body, settings.levels_mm[number], settings, box
-        )
+        return prepare.read_moving(self.image, self.body, settings.levels_mm[number], settings, box)
 
 
 def _whole(stacks, moving, settings: Settings, roi, bridge) -> Registration:
@@ -259,6 +270,7 @@ def _weighed(fixed, moving, matrix, settings, roi, extra, thick=False) -> Regist
     world = np.concatenate([group.world for group in groups])
     centre = world.mean(axis=0)
     value = similarity(groups, level, matrix, settings.min_overlap)[0]
+    chance = similarity(_shuffled(groups, settings.seed), level, matrix, settings.min_overlap)[0]
     others = [
         similarity(groups, level, pose, settings.min_overlap)[0]
         for pose in search.perturbed(matrix, centre, PEAK_SHIFT_MM)
@@ -275,7 +287,8 @@ def _weighed(fixed, moving, matrix, settings, roi, extra, thick=False) -> Regist
     ]
     measures = {
         "engine": settings.engine,
-        "mi": value,
+        "transform": settings.transform,
+        "mi": value - chance,
         "overlap": overlap(groups, level, matrix),
         "peak": float(np.mean([other < value for other in others])),
         "repeat_mm": float(np.median(displacement(*halves, world))),
@@ -284,6 +297,12 @@ def _weighed(fixed, moving, matrix, settings, roi, extra, thick=False) -> Regist
     }
     verdict, measures["reasons"] = judge(measures, settings)
     return Registration(matrix, verdict, measures)
+
+
+def _shuffled(groups, seed: int) -> list[Points]:
+    """The same samples with their fixed values permuted: the information that chance gives."""
+    generator = np.random.default_rng(seed)
+    return [replace(group, level=generator.permutation(group.level)) for group in groups]
 
 
 def _draw(fixed, number, settings, seed, roi=None, pose=None, thick=False, share=1.0):
@@ -307,7 +326,9 @@ def _draw(fixed, number, settings, seed, roi=None, pose=None, thick=False, share
         thick=thick,
     )
     if sum(len(group.world) for group in groups) < 100:
-        raise _Hopeless("fewer than 100 samples: the body is nearly empty or far from the landmarks")
+        raise _Hopeless(
+            "fewer than 100 samples: the body is nearly empty or far from the landmarks"
+        )
     return groups
 
 
@@ -357,6 +378,6 @@ def _by_engine(stack, moving, mask, start, settings) -> np.ndarray:
 
 def _check_images(images) -> None:
     for image in images:
-        array = to_array(image)
+        array = sitk.GetArrayViewFromImage(image)
         if not np.all(np.isfinite(array)) or array.min() == array.max():
             raise _Hopeless("an image is flat or holds values that are not finite")

@@ -81,8 +81,8 @@ def _ants(fixed, moving, mask, start, settings) -> np.ndarray:
         import ants
     except ImportError as error:
         raise StudyError(
-            "register.engine is 'ants', but antspyx is not installed; use engine sampled or simpleitk, "
-            "or install antspyx."
+            "register.engine is 'ants', but antspyx is not installed; use engine sampled or "
+            "simpleitk, or install antspyx."
         ) from error
     mask = sitk.Resample(mask, fixed, sitk.Transform(), sitk.sitkNearestNeighbor)
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"

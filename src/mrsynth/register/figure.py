@@ -1,4 +1,5 @@
-"""The picture by which a person checks a registration: overlay, checkerboard and edges, with the numbers."""
+"""The picture by which a person checks a registration: overlay, checkerboard and edges, with the
+numbers."""
 
 import matplotlib
 
@@ -62,7 +63,9 @@ def three_planes(fixed: sitk.Image, moving: sitk.Image, matrix: np.ndarray):
         Name, fixed plane and warped moving plane, each (array [rows, columns], pixel in mm).
     """
     centre = np.array(
-        fixed.TransformContinuousIndexToPhysicalPoint(((np.array(fixed.GetSize()) - 1) / 2).tolist())
+        fixed.TransformContinuousIndexToPhysicalPoint(
+            ((np.array(fixed.GetSize()) - 1) / 2).tolist()
+        )
     )
     corners = np.array(
         [
@@ -132,7 +135,8 @@ def checkerboard(one: np.ndarray, other: np.ndarray, pixel) -> np.ndarray:
 
 
 def edges(grey: np.ndarray, pixel) -> np.ndarray:
-    """Mask of the strongest borders: maxima of the gradient across its direction (Canny's first half)."""
+    """Mask of the strongest borders: maxima of the gradient across its direction (Canny's first
+    half)."""
     sigma = [1.5 / pixel[1], 1.5 / pixel[0]]
     along_y = ndimage.gaussian_filter(grey, sigma, order=(1, 0))
     along_x = ndimage.gaussian_filter(grey, sigma, order=(0, 1))
@@ -158,7 +162,9 @@ def _draw(path, rows, whole, fixed_ct: bool, moving_ct: bool, note: str) -> None
         "checkerboard",
         f"edges of {kinds[1]} on {kinds[0]}",
     )
-    ratios = [fixed[0].shape[0] * fixed[1][1] / (fixed[0].shape[1] * fixed[1][0]) for _, fixed, *_ in rows]
+    ratios = [
+        fixed[0].shape[0] * fixed[1][1] / (fixed[0].shape[1] * fixed[1][0]) for _, fixed, *_ in rows
+    ]
     heights = [COLUMN_INCH * min(ratio, 1.6) + CAPTION_INCH for ratio in ratios]
     figure, axes = plt.subplots(
         len(rows),
@@ -178,15 +184,18 @@ def _draw(path, rows, whole, fixed_ct: bool, moving_ct: bool, note: str) -> None
         shown = (one, other, colour, checkerboard(one, other, pixel), outline)
         for axis, picture in zip(line, shown, strict=True):
             axis.imshow(
-                picture, cmap="gray", vmin=0, vmax=1, aspect=pixel[1] / pixel[0], interpolation="nearest"
+                picture,
+                cmap="gray",
+                vmin=0,
+                vmax=1,
+                aspect=pixel[1] / pixel[0],
+                interpolation="nearest",
             )
             axis.set_xticks([])
             axis.set_yticks([])
         line[0].set_ylabel(name, color="white", fontsize=11)
         if result is not None:
-            line[2].set_xlabel(
-                _summary(result), color=VERDICT_COLOURS[result.verdict], fontsize=9
-            )
+            line[2].set_xlabel(_summary(result), color=VERDICT_COLOURS[result.verdict], fontsize=9)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title, color="white", fontsize=10)
     figure.suptitle(

@@ -1,4 +1,5 @@
-"""From images to what the measure needs: points of the fixed, a sampled volume of the moving image."""
+"""From images to what the measure needs: points of the fixed, a sampled volume of the moving
+image."""
 
 from dataclasses import dataclass
 
@@ -38,7 +39,8 @@ class Fixed:
 
 
 def shrink(image: sitk.Image, size_mm: float) -> sitk.Image:
-    """Average whole voxels together until one more would exceed ``size_mm``; thick axes are kept."""
+    """Average whole voxels together until one more would exceed ``size_mm``; thick axes are
+    kept."""
     factors = [
         int(min(max(1, np.floor(size_mm / step + 0.25)), max(1, count // 2)))
         for step, count in zip(image.GetSpacing(), image.GetSize(), strict=True)
@@ -114,7 +116,9 @@ def points(
     for number, stack in enumerate(stacks):
         small = smooth(stack.image, level_mm)
         array = to_array(small)
-        mask = to_array(sitk.Resample(stack.mask, small, sitk.Transform(), sitk.sitkNearestNeighbor))
+        mask = to_array(
+            sitk.Resample(stack.mask, small, sitk.Transform(), sitk.sitkNearestNeighbor)
+        )
         chosen = mask > 0
         if settings.ct_max_hu is not None and is_ct(stack.image):
             chosen &= array <= settings.ct_max_hu
@@ -130,7 +134,9 @@ def points(
             place, world = place[drawn], world[drawn]
         value = array[place[:, 2], place[:, 1], place[:, 0]]
         level = np.minimum(
-            (np.clip((value - stack.low) / max(stack.high - stack.low, 1e-6), 0, 1) * BINS).astype(int),
+            (np.clip((value - stack.low) / max(stack.high - stack.low, 1e-6), 0, 1) * BINS).astype(
+                int
+            ),
             BINS - 1,
         )
         spread = _spread(small) if thick else np.zeros((1, 3))

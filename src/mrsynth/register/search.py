@@ -53,16 +53,19 @@ def scan(
     step_mm: float,
     min_overlap: float,
 ) -> list[Candidate]:
-    """Value of every pose on a grid of shifts, for every rotation and target of the samples' centre.
+    """Value of every pose on a grid of shifts, for every rotation and target of the samples'
+    centre.
 
-    The value is the mutual information by nearest voxels, less its bias from few samples (Miller 1955), times
-    the overlap: a small overlap makes chance look like information.
+    The value is the mutual information by nearest voxels, less its bias from few samples (Miller
+    1955), times the overlap: a small overlap makes chance look like information.
 
     Returns:
         All poses on the grid with a value, best first.
     """
     centre = group.world.mean(axis=0)
-    steps = [np.arange(-np.floor(r / step_mm), np.floor(r / step_mm) + 1) * step_mm for r in search_mm]
+    steps = [
+        np.arange(-np.floor(r / step_mm), np.floor(r / step_mm) + 1) * step_mm for r in search_mm
+    ]
     shifts = np.array(list(product(*steps)))
     level = group.level * SCAN_BINS // BINS
     found = []
@@ -71,7 +74,9 @@ def scan(
         matrix = moving.to_index @ pose
         index = group.world @ matrix[:3, :3].T + matrix[:3, 3]
         for shift in shifts:
-            value = _nearest_value(level, index + moving.to_index[:3, :3] @ shift, moving, min_overlap)
+            value = _nearest_value(
+                level, index + moving.to_index[:3, :3] @ shift, moving, min_overlap
+            )
             if value is not None:
                 moved = pose.copy()
                 moved[:3, 3] += shift
@@ -114,8 +119,8 @@ def refine(
         pose: Start, 4×4.
         affine: Search twelve parameters instead of six.
         min_overlap: See :func:`similarity`.
-        stiffness: (nats, degrees, mm): a quadratic pull to the start that costs so many nats at that turn
-            or shift, which are also hard limits. None leaves the pose free.
+        stiffness: (nats, degrees, mm): a quadratic pull to the start that costs so many nats at
+            that turn or shift, which are also hard limits. None leaves the pose free.
     """
     centre = np.concatenate([group.world for group in groups]).mean(axis=0)
     target = pose[:3, :3] @ centre + pose[:3, 3]

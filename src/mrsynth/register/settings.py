@@ -13,29 +13,33 @@ class Settings:
     """Settings of :func:`mrsynth.register.register` and :func:`mrsynth.register.register_stacks`.
 
     Attributes:
-        engine: What refines the pose that the scan over starts has found: ``sampled`` (mutual information of
-            point samples, joint over stacks), ``simpleitk`` or ``ants``.
-        transform: ``rigid``, or ``affine`` after rigid (whole volumes only: on a slab of a few slices it
-            invents scale and shear).
+        engine: What refines the pose that the scan over starts has found: ``sampled`` (mutual
+            information of point samples, joint over stacks), ``simpleitk`` or ``ants``.
+        transform: ``rigid``, or ``affine`` after rigid (whole volumes only: on a slab of a few
+            slices it invents scale and shear).
         flips: Also try starts turned by 180° about each axis.
         seed: Of the sampling; the same seed gives the same result.
         levels_mm: Resolutions from coarse to fine; the first is that of the scan.
         samples: Fixed samples per level.
         search_mm: Half range (x, y, z) of the scan over translations around the bodies' centres.
         search_step_mm: Step of that scan.
-        level_shift_mm: Distance along the spine at which rivals one vertebra off are tried; 0: none.
+        level_shift_mm: Distance along the spine at which rivals one vertebra off are tried; 0:
+            none.
         candidates: How many peaks of the scan are refined.
         ct_window_hu: HU range that enters the histogram; above it bone is bone.
-        ct_max_hu: CT voxels above are left out of the measure (Jin 2019 masks the skull); None keeps all.
+        ct_max_hu: CT voxels above are left out of the measure (Jin 2019 masks the skull); None
+            keeps all.
         roi_radius_mm: Radius around the landmarks inside which samples count after the scan.
-        min_overlap: Share of fixed samples inside the moving field below which a pose is no candidate.
+        min_overlap: Share of fixed samples inside the moving field below which a pose is no
+            candidate.
         block_samples: Fixed samples of one stack at every finer level.
         block_rotation_deg: How far a stack may turn from the whole image's pose.
         block_shift_mm: How far a stack's centre may move from the whole image's pose.
-        block_stiffness: Strength of the pull of a stack towards the whole image's pose, nats at the limits
-            above (stacks of few slices are weak along their normal).
+        block_stiffness: Strength of the pull of a stack towards the whole image's pose, nats at
+            the limits above (stacks of few slices are weak along their normal).
         accept_rival: Largest rise of a rival over chance, relative to that of the winner.
-        accept_repeat_mm: Largest distance between results from two halves of the samples.
+        accept_repeat_mm: Largest distance between results from two halves of the samples (an upper
+            bound of the chance error: each half is coarser than the result).
         accept_peak: Smallest share of perturbed poses that must be worse than the result.
         accept_overlap: Smallest overlap.
         fail_mi: Mutual information in nats under which nothing was found.
@@ -60,7 +64,7 @@ class Settings:
     block_shift_mm: float = 10.0
     block_stiffness: float = 0.02
     accept_rival: float = 0.75
-    accept_repeat_mm: float = 1.5
+    accept_repeat_mm: float = 2.0
     accept_peak: float = 0.95
     accept_overlap: float = 0.6
     fail_mi: float = 0.03
@@ -88,13 +92,13 @@ class Settings:
             )
         if list(self.levels_mm) != sorted(self.levels_mm, reverse=True) or self.levels_mm[-1] <= 0:
             raise StudyError(
-                f"register.levels_mm is {list(self.levels_mm)}; give positive mm from coarse to fine."
+                f"register.levels_mm is {list(self.levels_mm)}; give positive mm, coarse to fine."
             )
         if self.search_step_mm <= 0 or len(self.search_mm) != 3:
             raise StudyError(
-                "register.search_step_mm must be positive and register.search_mm hold three numbers."
+                "register.search_step_mm must be positive, register.search_mm three numbers."
             )
         if not self.ct_window_hu[0] < self.ct_window_hu[1]:
             raise StudyError(
-                f"register.ct_window_hu is {list(self.ct_window_hu)}; the first must be the smaller."
+                f"register.ct_window_hu is {list(self.ct_window_hu)}; the first must be smaller."
             )

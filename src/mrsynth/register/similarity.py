@@ -1,9 +1,10 @@
 """Mutual information of point samples, with its gradient.
 
-The fixed images are reduced to points in space (LPS mm) with a grey level each. That puts any number of
-thick, angled stacks into one measure without resampling them, which an image-on-a-grid metric can't.
-Histogram after Mattes et al., IEEE TMI 2003 (22:120): a box window on the fixed side, a cubic B-spline Parzen
-window on the moving side, whose derivative gives the gradient (Thévenaz & Unser, IEEE TIP 2000, 9:2083).
+The fixed images are reduced to points in space (LPS mm) with a grey level each. That puts any
+number of thick, angled stacks into one measure without resampling them, which an image-on-a-grid
+metric can't. Histogram after Mattes et al., IEEE TMI 2003 (22:120): a box window on the fixed
+side, a cubic B-spline Parzen window on the moving side, whose derivative gives the gradient
+(Thévenaz & Unser, IEEE TIP 2000, 9:2083).
 """
 
 from dataclasses import dataclass
@@ -37,8 +38,9 @@ class Points:
     Attributes:
         world: [n, 3] LPS mm.
         level: [n] int, histogram bin of the fixed value.
-        spread: [k, 3] mm, offsets over a slice's thickness whose moving values are averaged; one zero
-            row for a point sample. Vectors in the fixed frame, the same for all points of a group.
+        spread: [k, 3] mm, offsets over a slice's thickness whose moving values are averaged; one
+            zero row for a point sample. Vectors in the fixed frame, the same for all points of a
+            group.
         weight: Share of the group in a sum over groups.
     """
 
@@ -66,8 +68,8 @@ def similarity(
         min_overlap: Share of samples inside the moving image's field below which there is no value.
 
     Returns:
-        Mutual information in nats and its derivative by the upper 3×4 of the pose. −1 and zeros where no
-        group overlaps enough.
+        Mutual information in nats and its derivative by the upper 3×4 of the pose. −1 and zeros
+        where no group overlaps enough.
     """
     total, gradient, weight = 0.0, np.zeros((3, 4)), 0.0
     for group in groups:
@@ -95,8 +97,8 @@ def sample(moving: Moving, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
         index: [n, 3] voxel indices (x, y, z).
 
     Returns:
-        Values [n], gradients [n, 3] per voxel step, and whether the point counts [n] (values of points that
-        don't are 0).
+        Values [n], gradients [n, 3] per voxel step, and whether the point counts [n] (values of
+        points that don't are 0).
     """
     depth, height, width = moving.values.shape
     limit = np.array([width, height, depth]) - 1

@@ -1,4 +1,5 @@
-"""How far a registration can be believed. Similarity alone proves nothing, so several signs are weighed."""
+"""How far a registration can be believed. Similarity alone proves nothing, so several signs are
+weighed."""
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -26,13 +27,13 @@ def judge(measures: dict, settings: Settings) -> tuple[str, list[str]]:
     """Verdict and its reasons.
 
     Args:
-        measures: ``mi``, ``overlap``, ``rival``, ``repeat_mm``, ``peak``; a missing or null one is not
-            weighed.
+        measures: ``mi``, ``overlap``, ``rival``, ``repeat_mm``, ``peak``; a missing or null one is
+            not weighed.
         settings: Thresholds.
 
     Returns:
-        ``failed`` where nothing was found at all, ``review`` where a sign speaks against the result,
-        else ``accepted``; and the reasons in words.
+        ``failed`` where nothing was found at all, ``review`` where a sign speaks against the
+        result, else ``accepted``; and the reasons in words.
     """
     if not np.isfinite(measures.get("mi") or np.nan) or measures["mi"] < settings.fail_mi:
         return "failed", [f"no common information (below {settings.fail_mi} nats)"]
@@ -40,7 +41,11 @@ def judge(measures: dict, settings: Settings) -> tuple[str, list[str]]:
         return "failed", [f"overlap {measures['overlap']:.2f} below {settings.min_overlap}"]
     signs = [
         ("overlap", measures["overlap"] < settings.accept_overlap, "small overlap"),
-        ("rival", _above(measures, "rival", settings.accept_rival), "another start is nearly as good"),
+        (
+            "rival",
+            _above(measures, "rival", settings.accept_rival),
+            "another start is nearly as good",
+        ),
         (
             "repeat_mm",
             _above(measures, "repeat_mm", settings.accept_repeat_mm),
