@@ -430,7 +430,7 @@ def facing_plane(points, middle, axes, side, voxel=3.0):
     surface = points[order[first]]
     inner = (surface - surface.mean(0)) @ axes[:2].T / [14, 19]
     centre, normal, _ = geometry.fit_plane(
-        surface[np.linalg.norm(inner, axis=1) < 1], towards=axes[2]
+        surface[np.linalg.norm(inner, axis=1) < 1], towards=axes[2], least_sigma_mm=voxel / 2
     )
     surface = surface[np.abs((surface - centre) @ normal) < voxel]
     middle = surface.mean(0) + side * voxel / 2 * normal

@@ -22,6 +22,12 @@ def labels_of_task(w):
     }
 
 
+def evaluations(w):
+    """Long tables of a task; asks for the cohort first, which `summarize_settings` needs as well."""
+    cohort_rows()
+    return of_task(w, "results/evaluate/{task}/{model}/fold-{fold}.tsv")
+
+
 def every_table():
     """Tables of every task."""
     return expand(
@@ -114,7 +120,7 @@ rule evaluate:
 rule summarize:
     """Tables in the papers' form and beyond, the subject as the unit, baselines beside every model."""
     input:
-        tables=lambda w: of_task(w, "results/evaluate/{task}/{model}/fold-{fold}.tsv"),
+        tables=lambda w: evaluations(w),
     output:
         table=report(
             "results/summarize/{task}/{table}.tsv",
