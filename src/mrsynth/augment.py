@@ -67,39 +67,58 @@ def _shifts(count: int, largest: int) -> torch.Tensor:
     return torch.randint(-largest, largest + 1, (count,)).float()
 
 
-def apply(images: torch.Tensor, matrices: torch.Tensor, fill: float = BACKGROUND) -> torch.Tensor:
-    """Transform images [n, c, h, w] by bilinear interpolation; outside them lies ``fill``."""
+def apply(
+    images: torch.Tensor,
+    matrices: torch.Tensor,
+    border: str = "reflect",
+    fill: float = BACKGROUND,
+) -> torch.Tensor:
+    """Transform images [n, c, h, w] by bilinear interpolation.
+
+    Args:
+        images: To transform.
+        matrices: From :func:`draw`.
+        border: What lies outside: ``reflect`` (the image mirrored) or ``background``. Where the crop
+            cuts through the body, background would teach a dark frame that no image has.
+        fill: Value of the background.
+    """
     grid = functional.affine_grid(
         matrices.to(images.device), list(images.shape), align_corners=False
     )
+    mode = {"reflect": "reflection", "background": "zeros"}[border]
     moved = functional.grid_sample(
-        images - fill, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+        images - fill, grid, mode="bilinear", padding_mode=mode, align_corners=False
     )
     return moved + fill
 
 
-def apply_mask(masks: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+def apply_mask(
+    masks: torch.Tensor, matrices: torch.Tensor, border: str = "reflect"
+) -> torch.Tensor:
     """Transform masks [n, 1, h, w] of 0 and 1.
 
-    Outside the image the mask is 1: there source and target are background both, which is known.
+    Outside an image with background the mask is 1: source and target are known there.
     """
-    return (apply(masks, matrices, fill=1.0) > INSIDE).to(masks.dtype)
+    return (apply(masks, matrices, border, fill=1.0) > INSIDE).to(masks.dtype)
 
 
-def augment(batch: dict[str, torch.Tensor], paired: bool = True, **settings) -> dict:
+def augment(
+    batch: dict[str, torch.Tensor], paired: bool = True, border: str = "reflect", **settings
+) -> dict:
     """Transform ``source``, ``target`` and ``mask`` [n, 1, h, w] of a batch.
 
     Args:
         batch: Images in [-1, 1], mask of 0 and 1.
         paired: One draw for source, target and mask of a pair; otherwise the target draws its own,
             and the mask follows the source.
+        border: As in :func:`apply`.
         **settings: As :func:`draw` takes them.
     """
     count, _, height, width = batch["source"].shape
     first = draw(count, (height, width), **settings)
     second = first if paired else draw(count, (height, width), **settings)
     return {
-        "source": apply(batch["source"], first),
-        "target": apply(batch["target"], second),
-        "mask": apply_mask(batch["mask"], first),
+        "source": apply(batch["source"], first, border),
+        "target": apply(batch["target"], second, border),
+        "mask": apply_mask(batch["mask"], first, border),
     }

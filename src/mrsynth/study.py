@@ -37,6 +37,10 @@ TASK_STAGES = (
 )
 
 
+LEAST_FEATURES = 4
+"""Side of the discriminator's coarsest features in pixels: two 4×4 convolutions follow them."""
+
+
 @dataclass(frozen=True)
 class Study:
     """A checked study.
@@ -113,7 +117,9 @@ def load(config: dict, schemas: dict[str, dict]) -> Study:
             layers = [("", config.get(stage)), (f"tasks.{name}.", task.get(stage))]
             blocks[stage, name, ""] = _stage(stage, schemas, layers)
         models[name] = _models(name, task, config, schemas, blocks)
-    return Study(config, blocks, models)
+    loaded = Study(config, blocks, models)
+    _check_contradictions(loaded)
+    return loaded
 
 
 def _models(name: str, task: dict, config: dict, schemas: dict, blocks: dict) -> list[str]:
@@ -221,6 +227,42 @@ def _check_references(config: dict) -> None:
                 f"config keys 'tasks.{name}.source' and '.target' are both '{task['source']}'; "
                 "a task needs two different images"
             )
+
+
+def _check_contradictions(study: Study) -> None:
+    """Settings that are right one by one and impossible together."""
+    cohort = study.block("cohort")
+    if cohort["folds"] == 1 and cohort["test"] + cohort["validation"] >= 1:
+        raise StudyError(
+            f"config keys 'cohort.test' = {cohort['test']} and 'cohort.validation' = "
+            f"{cohort['validation']} leave nobody to train on; lower one"
+        )
+    for task in study.tasks:
+        pick, pack = study.block("pick", task), study.block("pack", task)
+        if pick["slices"] == "all" and pack["crop"] == "paper":
+            raise StudyError(
+                f"task '{task}': 'pick.slices' = 'all' has no landmarks, and 'pack.crop' = 'paper' "
+                "needs them; set 'pack.crop' to 'body' or 'none'"
+            )
+        for model in study.models[task]:
+            _check_training(f"tasks.{task}.models.{model}", study.block("train", task, model), pack)
+
+
+def _check_training(where: str, train: dict, pack: dict) -> None:
+    planned = train["constant_iterations"] + train["decay_iterations"]
+    if train["total_iterations"] > planned:
+        raise StudyError(
+            f"{where}: 'train.total_iterations' = {train['total_iterations']} exceeds "
+            f"constant_iterations + decay_iterations = {planned}, after which the learning rate is "
+            "0; raise one of these"
+        )
+    least = LEAST_FEATURES * 2 ** train["discriminator"]["strided"]
+    if train["objective"] != "regression" and min(pack["size"]) < least:
+        raise StudyError(
+            f"{where}: 'train.discriminator.strided' = {train['discriminator']['strided']} needs "
+            f"images of at least {least} pixels a side, but 'pack.size' = {pack['size']}; lower the "
+            "one or raise the other"
+        )
 
 
 def check_name(name: str, known: list[str], what: str) -> None:

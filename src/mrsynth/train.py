@@ -63,6 +63,7 @@ class Settings:
     flip_probability: float = augment.FLIP_PROBABILITY
     pad_ratio: float = augment.PAD_RATIO
     rotation_deg: float = augment.ROTATION_DEG
+    border: str = "reflect"
     shuffle_pairs: bool = False
     weights: str = "last"
     validation_every: int = 1000
@@ -282,6 +283,7 @@ class _Run:
             flip=chosen.flip_probability,
             pad_ratio=chosen.pad_ratio,
             rotation_deg=chosen.rotation_deg,
+            border=chosen.border,
         )
         if chosen.channels_last:
             batch = {k: v.to(memory_format=torch.channels_last) for k, v in batch.items()}

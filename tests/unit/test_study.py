@@ -75,6 +75,10 @@ def test_a_block_is_a_copy():
         ({"images": {"ct": {"modality": "PET"}}}, ["images.ct.modality", "PET"]),
         ({"key_hex": "xyz"}, ["key_hex", "xyz"]),
         ({"tasks": {"lumbar": {"models": {"gan": {"objective": "gann"}}}}}, ["objective", "gann"]),
+        ({"train": {"total_iterations": 300000}}, ["train.total_iterations", "300000"]),
+        ({"pack": {"size": [64, 128]}}, ["train.discriminator.strided", "pack.size", "128"]),
+        ({"pick": {"slices": "all"}}, ["pick.slices", "pack.crop"]),
+        ({"cohort": {"test": 0.6, "validation": 0.4}}, ["cohort.test", "nobody"]),
     ],
 )
 def test_mistakes_name_the_key(changes, words):

@@ -12,8 +12,10 @@ from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
+from scipy.spatial import cKDTree
 
 from mrsynth.errors import StudyError
+from mrsynth.geometry import apply
 from mrsynth.register import prepare, search
 from mrsynth.register.engines import engine_pose
 from mrsynth.register.settings import Settings
@@ -309,12 +311,11 @@ def _draw(fixed, number, settings, seed, roi=None, pose=None, thick=False, share
     """Samples of a level, inside the region of interest as seen from a pose."""
     keep = None
     if roi is not None and pose is not None and len(roi):
-        points = np.asarray(roi, float)
+        tree = cKDTree(np.asarray(roi, float))
 
         def keep(world):
-            moved = world @ pose[:3, :3].T + pose[:3, 3]
-            distance = np.linalg.norm(moved[:, None] - points[None], axis=2).min(axis=1)
-            return distance <= settings.roi_radius_mm
+            nearest, _ = tree.query(apply(pose, world), distance_upper_bound=settings.roi_radius_mm)
+            return np.isfinite(nearest)
 
     groups = prepare.points(
         fixed,
