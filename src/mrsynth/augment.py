@@ -78,8 +78,8 @@ def apply(
     Args:
         images: To transform.
         matrices: From :func:`draw`.
-        border: What lies outside: ``reflect`` (the image mirrored) or ``background``. Where the crop
-            cuts through the body, background would teach a dark frame that no image has.
+        border: What lies outside: ``reflect`` (the image mirrored) or ``background``. Where the
+            crop cuts through the body, background would teach a dark frame that no image has.
         fill: Value of the background.
     """
     grid = functional.affine_grid(

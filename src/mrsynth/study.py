@@ -260,8 +260,8 @@ def _check_training(where: str, train: dict, pack: dict) -> None:
     if train["objective"] != "regression" and min(pack["size"]) < least:
         raise StudyError(
             f"{where}: 'train.discriminator.strided' = {train['discriminator']['strided']} needs "
-            f"images of at least {least} pixels a side, but 'pack.size' = {pack['size']}; lower the "
-            "one or raise the other"
+            f"images of at least {least} pixels a side, but 'pack.size' = {pack['size']}; lower "
+            "the one or raise the other"
         )
 
 
