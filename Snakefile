@@ -55,3 +55,7 @@ rule tables:
 
 onsuccess:
     tell_summary()
+
+
+onerror:
+    tell_left_out()

@@ -128,7 +128,9 @@ def build(
         series: The series table of `index`, cells as text.
         sheet: The user's sheet (:func:`read_sheet`) or None.
         images: Image name → keys to match; a key that is null accepts anything.
-        tasks: Task → ``source``, ``target``, ``bridge`` (image names; bridge may be null).
+        tasks: Task → ``source``, ``target``, ``bridge`` (image names; bridge may be null), and
+            ``alignment``: ``register``, or ``none`` where both sides must share their frame of
+            reference.
         key: The study's secret.
         max_interval_days: Largest interval between source and target (Lee 2020: three days).
         allow_unknown_interval: Take pairs without dates.
@@ -142,7 +144,7 @@ def build(
         StudyError: If the sheet or the shares contradict themselves or the index.
     """
     _check_shares(folds, test, validation)
-    series = series[series["subject"] != ""]
+    everything, series = series, series[series["subject"] != ""]
     sheet = _check_sheet(sheet, series, tasks)
     options = {
         "limit": max_interval_days,
@@ -163,10 +165,11 @@ def build(
             rows.append(row | {"unit": f"{place:.{UNIT_DIGITS}f}", "split": wish["split"]})
             if row["status"] == "included":
                 chosen |= {roles[s]: row[f"{s}_series"] for s in SIDES if row[f"{s}_series"]}
+        _add_bridges(rows[-len(tasks) :], own, images, tasks)
     order = list(tasks)
     rows.sort(key=lambda row: (order.index(row["task"]), row["subject"]))
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=str)
-    return Cohort(table, _flow(table, series), _demographics(table, series))
+    return Cohort(table, _flow(table, everything), _demographics(table, series))
 
 
 def read_series(path: str | Path) -> pd.DataFrame:
@@ -285,7 +288,7 @@ def _row(task, subject, own, wish, images, roles, options) -> dict:
             "code": f"NO_{side.upper()}",
             "message": f"no series is a {roles[side]}; in the unpaired pool only",
         }
-    return row | _pair(found, wish, own, images, roles, options)
+    return row | _pair(found, wish, roles, options)
 
 
 def _candidates(own: list[dict], image: dict, wish: str, coverage: float) -> list[dict]:
@@ -328,9 +331,7 @@ def _matches(row: dict, image: dict, strict: bool) -> bool:
     )
 
 
-def _pair(
-    found: dict, wish: dict, own: list[dict], images: dict, roles: dict, options: dict
-) -> dict:
+def _pair(found: dict, wish: dict, roles: dict, options: dict) -> dict:
     """Entries of the best pair, or the reason against it."""
     pairs = [
         (_derived(source) + _derived(target), _interval(source, target, wish), i + j, i, j)
@@ -338,17 +339,25 @@ def _pair(
         for j, target in enumerate(found["target"])
     ]
     pairs = [(kind, math.inf if days is None else days, *rest) for kind, days, *rest in pairs]
-    within = [pair for pair in pairs if pair[1] <= options["limit"]]
-    _, days, _, i, j = min(within or pairs)
+    aligned = pairs
+    if roles.get("alignment") == "none":
+        sides = found["source"], found["target"]
+        aligned = [pair for pair in pairs if _same_frame(sides[0][pair[3]], sides[1][pair[4]])]
+    within = [pair for pair in aligned if pair[1] <= options["limit"]]
+    _, days, _, i, j = min(within or aligned or pairs)
     source, target = found["source"][i], found["target"][j]
     entries = {
         "source_series": source["series"],
         "target_series": target["series"],
         "source_stacks": source["stacks"],
         "target_stacks": target["stacks"],
-        "bridge_series": _bridge(own, images, roles, target),
         "interval_days": "" if math.isinf(days) else str(days),
     }
+    if not aligned:
+        return entries | {
+            "code": "FRAME",
+            "message": "'alignment: none', but source and target do not share a frame of reference",
+        }
     if math.isinf(days) and not options["unknown"]:
         return entries | {
             "code": "UNKNOWN_INTERVAL",
@@ -363,12 +372,28 @@ def _pair(
     return entries | {"status": "included"}
 
 
-def _bridge(own: list[dict], images: dict, roles: dict, target: dict) -> str:
-    """A series in the target's frame of reference that eases the registration, or empty."""
-    if not roles.get("bridge"):
-        return ""
-    rows = _candidates(own, images[roles["bridge"]], "", 0.0)
-    return next((row["series"] for row in rows if row["frame"] == target["frame"] != ""), "")
+def _same_frame(one: dict, other: dict) -> bool:
+    """Whether two series say that they share their coordinates."""
+    return one["frame"] == other["frame"] != ""
+
+
+def _add_bridges(rows: list[dict], own: list[dict], images: dict, tasks: dict) -> None:
+    """Give a subject's pairs the series in the target's frame that eases their registration.
+
+    An image is converted from one series, so a bridge that some pair has as its source or target,
+    or an earlier pair as its bridge, is that very series or none.
+    """
+    pairs = [row for row in rows if row["status"] == "included" and row["pool"] == "paired"]
+    used = {row[side]: row[f"{side}_series"] for row in pairs for side in SIDES}
+    for row in pairs:
+        bridge = tasks[row["task"]].get("bridge")
+        if not bridge:
+            continue
+        target = next(line for line in own if line["series"] == row["target_series"])
+        candidates = _candidates(own, images[bridge], used.get(bridge, ""), 0.0)
+        near = [line["series"] for line in candidates if _same_frame(line, target)]
+        if near:
+            row["bridge_series"] = used[bridge] = near[0]
 
 
 def _derived(row: dict) -> int:
@@ -389,7 +414,11 @@ def _float(text: str) -> float:
 
 
 def _flow(rows: pd.DataFrame, series: pd.DataFrame) -> pd.DataFrame:
-    """Inclusion flow: how many subjects (and series) each step leaves, in order."""
+    """Inclusion flow: how many subjects (and series) each step leaves, in order.
+
+    Series without a subject (no patient ID) count as series of nobody.
+    """
+    series = series.assign(subject=series["subject"].where(series["subject"] != ""))
     steps = [("", "indexed", "", series["subject"].nunique(), len(series))]
     for status in ("skipped", "refused"):
         for code, part in series[series["status"] == status].groupby("code", sort=True):

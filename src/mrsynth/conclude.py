@@ -7,6 +7,7 @@ ends.
 
 import json
 import textwrap
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +17,16 @@ import yaml
 
 from mrsynth.errors import StudyError
 from mrsynth.summarize import ERRORS, ordered
+from mrsynth.verdicts import registrations
 
 WIDTH = 100
 """Columns of the terminal that the summary must fit."""
 
-STAGES = ("index", "convert", "locate", "resample", "register", "warp", "window", "pick", "crop")
-"""Stages that can refuse a subject, in the order of the data: a refusal is told where it arose."""
+ALIGNED = ("warp", "window", "pick", "crop")
+"""Stages that see what the registration made."""
+
+STAGES = ("index", "convert", "locate", "resample", "register", *ALIGNED, "pack")
+"""Stages that can leave a subject out, in the order of the data: it is told where it arose."""
 
 REFUSED_CODES = ("REFUSED_SERIES",)
 """Codes of the cohort sheet that stand for a refusal by an earlier stage rather than for a
@@ -32,9 +37,33 @@ SHOWN_METRICS = ("mae", "psnr", "psnr_paper", "ssim")
 
 READING = (
     "Mean ± SD over subjects. psnr paper is psnr + 48.13 dB, the papers' formula, printed only to "
-    "be read beside theirs."
+    "be read beside theirs. Only slices with a verdict of 'summarize.verdicts' count."
 )
 """How to read the main table."""
+
+NONE_USABLE = (
+    "No test slice has a verdict of 'summarize.verdicts'; the table 'verdicts' has the others. "
+    "Look at the registrations' figures and judge them in config/review.tsv."
+)
+"""Said of a task instead of its numbers."""
+
+JUDGE = (
+    "look at results/register/<task>/sub-<subject>.png; a doubtful pair can be accepted in "
+    "config/review.tsv, a failed one has no pose to accept: exclude the subject in "
+    "config/cohort.tsv, or change 'register'"
+)
+"""What to do about a registration that isn't accepted."""
+
+REMEDIES = {
+    "VERDICT": JUDGE,
+    "NO_LANDMARKS": "set 'pack.crop' to body or none, or give landmarks to 'locate'",
+    "FIELD": "lower 'pack.min_valid', or exclude the subject in config/cohort.tsv",
+    "EMPTY": "look at results/crop/<task>/sub-<subject>.png; adapt 'warp.body_threshold'",
+}
+"""What to do when `pack` leaves out the last slice of a subject."""
+
+SHOWN_SUBJECTS = 8
+"""Subjects named in a line about single slices."""
 
 ROLES = ("train", "validation", "test")
 """Roles of the packs in the order of the data."""
@@ -72,10 +101,11 @@ def conclude(
     """Sum up a study.
 
     Args:
-        records: The stages' records; refused ones are told, made ones counted.
+        records: The stages' records; refused ones are told, made ones counted, and `register`'s
+            give the reasons for its verdicts.
         options: ``options.json`` of each training with ``task``, ``model``, ``fold`` added.
         tables: Tables ``methods`` and ``differences`` of every task, in any order.
-        packs: Records of `pack`: counts per role, and the slices ``left_out``.
+        packs: Records of `pack`: counts per role and subject, and the slices ``left_out``.
         excluded: Subjects that the cohort sheet leaves out: ``task``, ``subject``, ``code``,
             ``message``.
         on_refusal: ``report`` or ``fail``.
@@ -87,24 +117,26 @@ def conclude(
     """
     if on_refusal not in POLICIES:
         raise StudyError(
-            f"config key 'conclude.on_refusal' = '{on_refusal}'; use one of: {', '.join(POLICIES)}"
+            f"config key 'on_refusal' = '{on_refusal}'; use one of: {', '.join(POLICIES)}"
         )
     refused = refusals(records, [row for row in excluded if row["code"] in REFUSED_CODES])
+    refused = sorted([*refused, *dropped(packs, records)], key=_rank)
     left_out = exclusions([row for row in excluded if row["code"] not in REFUSED_CODES])
     failed = on_refusal == "fail" and bool(refused)
     subjects = {row["subject"] for row in records if row.get("subject")}
     parts = [
         "# Summary of the study",
-        *_results(tables, region),
+        *_results(tables, region, packs),
         *_data(packs),
         *_trainings(options),
-        *_left_out("Refused because of their data", refused),
+        *_left_out("Left out because of their data", refused),
         *_left_out("Not included by the cohort's rules", left_out),
         *_slices(packs),
+        *_doubts(records, refused),
         *_where(paths),
     ]
     if failed:
-        parts.append("The run ends with an error because 'conclude.on_refusal' is 'fail'.")
+        parts.append("The run ends with an error because 'on_refusal' is 'fail'.")
     status = {
         "failed": failed,
         "left_out": len({row["subject"] for row in refused}),
@@ -135,11 +167,70 @@ def refusals(records: list[dict], series: list[dict] = ()) -> list[dict]:
         entry["remedy"] = record.get("remedy") or entry["remedy"]
         names = [record.get("image") or "", record.get("task") or ""]
         entry["where"].setdefault(record["stage"], set()).update(filter(None, names))
+    verdicts = {(row["subject"], row["task"]): row["verdict"] for row in registrations(records)}
     rows = []
     for entry in merged.values():
         stage = min(entry["where"], key=_place)
-        rows.append({**entry, "stage": stage, "where": sorted(entry["where"][stage])})
-    return sorted(rows, key=lambda row: (_place(row["stage"]), row["code"], row["subject"]))
+        row = {**entry, "stage": stage, "where": sorted(entry["where"][stage])}
+        doubts = {verdicts.get((row["subject"], task)) for task in row["where"]} - {None}
+        if stage in ALIGNED and doubts and "registration's verdict" not in row["message"]:
+            told = "', '".join(sorted(doubts))
+            row["message"] += f"; the registration's verdict is '{told}'"
+        rows.append(row)
+    return sorted(rows, key=_rank)
+
+
+def dropped(packs: list[dict], records: list[dict] = ()) -> list[dict]:
+    """Subjects whom nothing refused and who have no slice in any pack of a task.
+
+    Args:
+        packs: Records of `pack`.
+        records: The stages' records, for the registration's reasons.
+
+    Returns:
+        One row per task and subject, the same keys as :func:`refusals`; ``code`` is the most
+        frequent reason of the slices, ``stage`` is ``register`` where its verdict is that reason.
+    """
+    inside = {(p.get("task", ""), name) for p in packs for name in p.get("slices_by_subject", {})}
+    slices: dict[tuple, dict[tuple, str]] = {}
+    for pack in packs:
+        for row in pack.get("left_out", []):
+            who = (pack.get("task", ""), row["subject"])
+            if row["key"] and who not in inside:
+                slices.setdefault(who, {})[row["key"], row["code"]] = row["message"]
+    reasons = {(row["task"], row["subject"]): row["message"] for row in registrations(records)}
+    rows = []
+    for (task, subject), found in sorted(slices.items()):
+        counts = Counter(code for _, code in found)
+        [(code, _), *_] = counts.most_common()
+        stage = "register" if code == "VERDICT" and (task, subject) in reasons else "pack"
+        why = next(message for (_, other), message in found.items() if other == code)
+        why = f"registration {reasons[task, subject]}" if stage == "register" else why
+        told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+        row = {"stage": stage, "code": code, "subject": subject, "where": [task] if task else []}
+        message = f"no slice is in any pack ({told}); {why}"
+        rows.append(row | {"message": message, "remedy": REMEDIES.get(code, "")})
+    return rows
+
+
+def listing(records: list[dict]) -> str:
+    """Who was left out so far and which registrations aren't accepted, as plain text.
+
+    Args:
+        records: Records of any stages and subjects, as many as exist when a run breaks off.
+    """
+    refused, doubtful = refusals(records), registrations(records)
+    lines = [f"Refused so far: {_subjects(refused)}"]
+    for row in refused:
+        where = f" ({', '.join(row['where'])})" if row["where"] else ""
+        lines.append(f"- {row['subject']}{where}, {row['stage']}, {row['code']}: {row['message']}")
+        lines += [f"  - Remedy: {row['remedy']}"] if row["remedy"] else []
+    lines.append(f"Registrations not accepted so far: {_subjects(doubtful)}")
+    for row in doubtful:
+        where = f" ({row['task']})" if row["task"] else ""
+        lines.append(f"- {row['subject']}{where}: {row['message']}")
+    lines += [f"  - Remedy: {JUDGE}"] if doubtful else []
+    return _paragraphs(lines) + "\n"
 
 
 def exclusions(rows: list[dict]) -> list[dict]:
@@ -170,11 +261,13 @@ def judge(differences: pd.DataFrame, method: str, baselines: Iterable[str]) -> s
     return f"{method}: " + "; ".join(f"{word} {names}" for word, names in told.items() if names)
 
 
-def _results(tables: list[pd.DataFrame], region: str) -> list[str]:
+def _results(tables: list[pd.DataFrame], region: str, packs: list[dict]) -> list[str]:
     """A section per task: the methods' main numbers, then the differences from the baselines."""
     methods = [table for table in tables if "seeds" in table and "reference" not in table]
     differences = [table for table in tables if "reference" in table]
-    tasks = dict.fromkeys(task for table in [*methods, *differences] for task in table["task"])
+    measured = [task for table in [*methods, *differences] for task in table["task"]]
+    tested = [p["task"] for p in packs if p.get("role") == "test" and p["slices"]]
+    tasks = dict.fromkeys([*measured, *tested])
     parts = []
     for task in tasks:
         parts.append(f"## Task {task}: test subjects, region '{region}'")
@@ -185,6 +278,8 @@ def _results(tables: list[pd.DataFrame], region: str) -> list[str]:
         gaps = _of_task(differences, task)
         if len(gaps):
             parts.append(_paragraphs(_difference_lines(gaps)))
+        if task not in measured:
+            parts.append(_wrap(NONE_USABLE))
     return parts or [_wrap("No test images were measured.")]
 
 
@@ -226,12 +321,17 @@ def _data(packs: list[dict]) -> list[str]:
     for (task, fold), part in _by([p for p in packs if "role" in p], ("task", "fold")).items():
         roles = [
             f"{pack['role']} {_count(pack['subjects'], 'subject')} with "
-            f"{_count(pack['slices'], 'slice')}"
+            f"{_count(pack['slices'], 'slice')}{_doubtful(pack)}"
             for pack in sorted(part, key=lambda pack: ROLES.index(pack["role"]))
         ]
         size = f"; pixels of {part[0]['pixel_mm']:.2f} mm" if part[0].get("pixel_mm") else ""
         lines.append(f"- {task}, fold {fold}: {', '.join(roles)}{size}")
     return ["## Images", _paragraphs(lines)] if lines else []
+
+
+def _doubtful(pack: dict) -> str:
+    number = pack.get("slices_by_verdict", {}).get("review", 0)
+    return f" ({number} with the verdict review)" if number else ""
 
 
 def _trainings(options: list[dict]) -> list[str]:
@@ -279,12 +379,18 @@ def _subjects(rows: list[dict]) -> str:
     return _count(len({row["subject"] for row in rows}), "subject")
 
 
+def _names(rows: list[dict]) -> str:
+    names = sorted({row["subject"] for row in rows})
+    more = len(names) - SHOWN_SUBJECTS
+    return ", ".join(names[:SHOWN_SUBJECTS]) + (f" and {more} more" if more > 0 else "")
+
+
 def _count(number: int, what: str) -> str:
     return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _slices(packs: list[dict]) -> list[str]:
-    """Slices of subjects who are in, left out of the packs; each once, whatever the folds."""
+    """Single slices left out of the packs, each once whatever the folds, and whose they are."""
     seen = {
         (record.get("task", ""), row["code"], row["subject"], row["key"])
         for record in packs
@@ -293,7 +399,7 @@ def _slices(packs: list[dict]) -> list[str]:
     }
     rows = [dict(zip(("task", "code", "subject", "key"), one, strict=True)) for one in sorted(seen)]
     lines = [
-        f"- {task}, {code}: {len(part)} of {_subjects(part)}"
+        f"- {task}, {code}: {len(part)} of {_subjects(part)}: {_names(part)}"
         for (task, code), part in _by(rows, ("task", "code")).items()
     ]
     return [
@@ -302,12 +408,25 @@ def _slices(packs: list[dict]) -> list[str]:
     ]
 
 
+def _doubts(records: list[dict], refused: list[dict]) -> list[str]:
+    """Registrations that aren't accepted, of subjects who aren't listed as left out."""
+    gone = {(row["subject"], task) for row in refused for task in row["where"]}
+    rows = [r for r in registrations(records) if (r["subject"], r["task"]) not in gone]
+    lines = [f"- {row['subject']} ({row['task']}): {row['message']}" for row in rows]
+    title = f"## Other registrations not accepted by themselves: {_subjects(rows)}"
+    return [title, _paragraphs(lines)] if rows else []
+
+
 def _where(paths: list[str]) -> list[str]:
     return ["## Files", "\n".join(f"- {path}" for path in paths)] if paths else []
 
 
 def _place(stage: str) -> int:
     return STAGES.index(stage) if stage in STAGES else len(STAGES)
+
+
+def _rank(row: dict) -> tuple:
+    return _place(row["stage"]), row["code"], row["subject"]
 
 
 def _by(rows: list[dict], keys: tuple[str, ...]) -> dict[tuple, list[dict]]:

@@ -87,6 +87,7 @@ def scan(
     tolerance_mm: float = 0.01,
     accept_bare: bool = False,
     subject_from: str = "patient_id",
+    uneven: str = "refuse",
     threads: int = 1,
 ) -> Index:
     """List all series below some folders.
@@ -106,8 +107,9 @@ def scan(
         tolerance_mm: Largest distance of a slice's corner from its stack's grid.
         accept_bare: Accept DICOM without preamble.
         subject_from: ``patient_id``, or ``folder``: the first folder below the root names the
-        person (for
-            trees whose patient IDs were emptied).
+            person (for trees whose patient IDs were emptied).
+        uneven: ``refuse`` series with uneven steps between slices, or ``keep`` them, with the code
+            and a note, for `convert` to decide on.
         threads: Processes that read headers.
 
     Raises:
@@ -130,6 +132,7 @@ def scan(
             header.message = "PatientID is missing or empty"
         files.append(_File(identifier, header))
     options = {"min_slices": min_slices, "gap_factor": gap_factor, "tolerance_mm": tolerance_mm}
+    options["uneven"] = uneven
     rows, private = _all_series(files, key, links or {}, options)
     return Index(
         series=columns.table(rows),
@@ -388,21 +391,23 @@ def _arrays(part) -> tuple[np.ndarray, np.ndarray]:
 def _stacked(name: str, part, files: list[_File], key: bytes, options: dict):
     """Row, private table and files of a series that converts."""
     part = _without_repeats(part)
-    split = {k: v for k, v in options.items() if k != "tolerance_mm"}
+    split = {name: options[name] for name in ("min_slices", "gap_factor")}
     positions, orientations = _arrays(part)
     groups, stray = stacks.split(positions, orientations, **split)
     for position in stray:
         part[position][0].state, part[position][0].code = "skipped", "STRAY_SLICE"
-    table, geometries, warnings = [], [], set()
+    table, geometries, warnings, notes = [], [], set(), []
     for number, group in enumerate(groups, start=1):
-        geometry = _geometry(
+        geometry, note = _geometry(
             [part[i][1] for i in group], positions[group], orientations[group], options
         )
         geometries.append(geometry)
+        notes += [note] if note else []
         direction = stacks.normal(orientations[group].mean(axis=0))
         warnings |= {"TILT"} if geometry.tilt_deg > 0 else set()
         for i in group:
             table.append(_private_row(*part[i], number, positions[i] @ direction))
+    warnings |= {"VARIABLE_SPACING"} if notes else set()
     used = [values for i in np.concatenate(groups) for values in [part[i][1]]]
     warnings |= {"LOSSY"} if any(v["LossyImageCompression"] == "01" for v in used) else set()
     for file in files:
@@ -412,7 +417,7 @@ def _stacked(name: str, part, files: list[_File], key: bytes, options: dict):
     row = columns.describe(name, used, key) | columns.extent(
         groups, positions, orientations, geometries, used
     )
-    row |= {"status": "used", "code": ",".join(sorted(warnings)), "message": ""}
+    row |= {"status": "used", "code": ",".join(sorted(warnings)), "message": "; ".join(notes)}
     return row, pd.DataFrame(table, columns=list(PRIVATE_COLUMNS)), files
 
 
@@ -441,19 +446,21 @@ def _slice_digest(file: _File, values: dict) -> tuple:
     return digest, values["RescaleSlope"], values["RescaleIntercept"]
 
 
-def _geometry(slices: list[dict], positions, orientations, options: dict) -> stacks.Geometry:
+def _geometry(slices, positions, orientations, options: dict) -> tuple[stacks.Geometry, str]:
+    """A stack's geometry, and what it says of uneven steps if these are kept."""
     for name in ("Rows", "Columns", "PixelSpacing"):
         if len({values[name] for values in slices}) > 1:
             raise Refusal("INCONSISTENT_SIZE", f"the slices of one stack differ in {name}")
     first = slices[0]
-    return stacks.geometry(
-        positions,
-        orientations,
-        first["PixelSpacing"],
-        (int(first["Rows"]), int(first["Columns"])),
-        thickness_mm=first["SliceThickness"] or 1.0,
-        tolerance_mm=options["tolerance_mm"],
-    )
+    size, thickness = (int(first["Rows"]), int(first["Columns"])), first["SliceThickness"] or 1.0
+    place = (positions, orientations, first["PixelSpacing"], size)
+    tolerance = options["tolerance_mm"]
+    try:
+        return stacks.geometry(*place, thickness_mm=thickness, tolerance_mm=tolerance), ""
+    except Refusal as refusal:
+        if refusal.code != "VARIABLE_SPACING" or options["uneven"] != "keep":
+            raise
+        return stacks.geometry(*place, tolerance_mm=np.inf), refusal.message
 
 
 def _private_row(file: _File, values: dict, stack: int, position: float) -> tuple:
@@ -464,6 +471,8 @@ def _private_row(file: _File, values: dict, stack: int, position: float) -> tupl
 
 def write_index(found: Index, series: str | Path, files: str | Path, private: str | Path) -> None:
     """Write the two public tables, and the private ones where their content has changed.
+
+    Private tables of series that are gone, such as those of who withdrew, are removed.
 
     Args:
         found: What :func:`scan` found.
@@ -479,3 +488,6 @@ def write_index(found: Index, series: str | Path, files: str | Path, private: st
     for name, table in {"files": found.paths, **found.private}.items():
         text = table.to_csv(sep="\t", index=False, lineterminator="\n", errors="surrogateescape")
         write_private(folder / f"{name}.tsv", text)
+    for path in folder.glob("ser-*.tsv"):
+        if path.stem not in found.private:
+            path.unlink()

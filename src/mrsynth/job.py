@@ -21,6 +21,12 @@ from mrsynth.errors import Refusal, StudyError
 
 log = logging.getLogger("mrsynth")
 
+READERS = ("mrsynth.dicom", "mrsynth.pixels", "mrsynth.stacks", "mrsynth.contrast")
+"""Modules that handle header text: an unforeseen error from there may quote it."""
+
+OPTIONAL = ("bridge_record",)
+"""Inputs without which a stage can go on: a refusal there does not refuse the subject."""
+
 
 def run(snakemake, work: Callable[[SimpleNamespace], dict | None]) -> None:
     """Run one job.
@@ -115,11 +121,14 @@ def _plain(value):
 
 def _first_refusal(inputs) -> tuple[str, str, str] | None:
     """Code, message and remedy of the first refused record among a job's inputs."""
-    for path in inputs:
-        if str(path).endswith(".json") and os.path.getsize(path):
-            record = read_json(path)
-            if isinstance(record, dict) and record.get("status") == "refused":
-                return record["code"], record["message"], record.get("remedy", "")
+    for name, value in inputs.items():
+        if name in OPTIONAL:
+            continue
+        for path in [value] if isinstance(value, str) else value:
+            if str(path).endswith(".json") and os.path.getsize(path):
+                record = read_json(path)
+                if isinstance(record, dict) and record.get("status") == "refused":
+                    return record["code"], record["message"], record.get("remedy", "")
     return None
 
 
@@ -178,7 +187,9 @@ def _safe_traceback() -> str:
     kind, error, trace = sys.exc_info()
     frames = "".join(traceback.format_tb(trace))
     text = str(error)
-    if kind.__module__.startswith("pydicom"):
+    modules = {frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(trace)}
+    modules.add(kind.__module__)
+    if any(module.split(".")[0] == "pydicom" or module in READERS for module in modules):
         text = "(text withheld: it may quote a header)"
     return f"{frames}{kind.__name__}: {text}"
 

@@ -7,18 +7,15 @@ never by place.
 
 from collections import Counter
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from mrsynth.crop import count_text
 from mrsynth.errors import StudyError
 from mrsynth.resample import antialias_sigma
+from mrsynth.verdicts import apply_review, check_usable
 
-VERDICTS = ("accepted", "review", "failed")
-REVIEW_COLUMNS = ("subject", "task", "stack", "verdict", "reader", "reason")
 SPLINE_ORDER = {"nearest": 0, "linear": 1, "cubic": 3}
 ANCHORS = {"paper": "sac", "body": "body", "none": "field"}
 
@@ -99,6 +96,7 @@ def select(
     records: list[dict] | None = None,
     verdicts: tuple[str, ...] | list[str] = ("accepted",),
     crop: str = "paper",
+    setting: str = "pack.verdicts",
 ) -> tuple[list[dict], list[str], list[dict]]:
     """Leave out refused subjects, slices without an allowed verdict, and slices without an anchor.
 
@@ -108,15 +106,17 @@ def select(
         records: Crop records in the same order, for the refusals' codes.
         verdicts: Verdicts that may go in.
         crop: As in :func:`crop_range`; ``paper`` needs landmarks.
+        setting: Name of the key that holds ``verdicts``, for the messages.
 
     Returns:
         Crops with at least one slice, their subjects, and rows ``subject, key, name, code,
         message``.
 
     Raises:
-        StudyError: An unknown verdict.
+        StudyError: A verdict that can't go in.
     """
-    _check_verdicts(verdicts, "pack.verdicts")
+    check_usable(verdicts, setting)
+    allowed = f"{setting} allows {', '.join(verdicts)}"
     kept, names, out = [], [], []
     for place, (arrays, subject) in enumerate(zip(crops, subjects, strict=True)):
         if arrays is None:
@@ -124,7 +124,7 @@ def select(
             code, message = record.get("code", "REFUSED"), record.get("message", "")
             out.append(_left(subject, "", "", code, message))
             continue
-        reasons = [_reason(arrays, n, verdicts, crop) for n in range(len(arrays["key"]))]
+        reasons = [_reason(arrays, n, verdicts, allowed, crop) for n in range(len(arrays["key"]))]
         for n, reason in enumerate(reasons):
             if reason:
                 out.append(_left(subject, arrays["key"][n], arrays["name"][n], *reason))
@@ -249,68 +249,6 @@ def screen(
     return {name: array[kept] for name, array in packed.items()}, out
 
 
-def read_review(path: str | Path) -> pd.DataFrame:
-    """People's verdicts, as text.
-
-    Raises:
-        StudyError: A column is missing or a verdict is unknown.
-    """
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    missing = [column for column in REVIEW_COLUMNS if column not in table]
-    if missing:
-        raise StudyError(
-            f"{Path(path).name} lacks the column '{missing[0]}'; "
-            f"it needs, parted by tabs: {', '.join(REVIEW_COLUMNS)}."
-        )
-    table = table.apply(lambda column: column.str.strip())
-    _check_verdicts(table["verdict"], f"{Path(path).name}, column verdict,")
-    table["subject"] = table["subject"].str.removeprefix("sub-")
-    odd = [stack for stack in table["stack"] if stack and not stack.isdecimal()]
-    if odd:
-        raise StudyError(
-            f"{Path(path).name}, column stack, is '{odd[0]}'; give a stack's number from 1, or "
-            "nothing for all stacks."
-        )
-    return table
-
-
-def apply_review(
-    crops: list[dict | None], subjects: list[str], review: pd.DataFrame | None, task: str
-) -> tuple[list[dict | None], list[dict]]:
-    """Put people's verdicts in the place of the registration's; later rows outrank earlier ones.
-
-    Args:
-        crops: Crop files' arrays; None for a refused subject.
-        subjects: Pseudonyms, in the same order.
-        review: Table of :func:`read_review`; an empty task or stack means all.
-        task: Name of the task.
-
-    Returns:
-        The crops with their new verdicts, and one row per changed slice, for the record.
-    """
-    if review is None:
-        return crops, []
-    result, log = [], []
-    for arrays, subject in zip(crops, subjects, strict=True):
-        if arrays is None:
-            result.append(None)
-            continue
-        rows = review[(review["subject"] == subject) & review["task"].isin(["", task])]
-        verdict = [str(value) for value in arrays["verdict"]]
-        changes: dict[int, dict] = {}
-        for row in rows.to_dict("records"):
-            for n, key in enumerate(arrays["key"]):
-                if row["stack"] in ("", _stack_of(key)):
-                    before = str(arrays["verdict"][n])
-                    changes[n] = {"subject": subject, "key": str(key), "before": before} | {
-                        name: row[name] for name in ("verdict", "reader", "reason")
-                    }
-                    verdict[n] = row["verdict"]
-        log += [changes[n] for n in sorted(changes)]
-        result.append(arrays | {"verdict": np.array(verdict, dtype=np.str_)})
-    return result, log
-
-
 def assemble(
     crops: list[dict | None],
     records: list[dict],
@@ -329,6 +267,7 @@ def assemble(
     lateral_margin_mm: float | None = None,
     quantile: float = 1.0,
     verdicts: tuple[str, ...] | list[str] = ("accepted",),
+    test_verdicts: tuple[str, ...] | list[str] = ("accepted", "review"),
     interpolation: str = "linear",
     min_valid: float = 0.5,
     min_body: float = 0.01,
@@ -345,13 +284,14 @@ def assemble(
         task: Name of the task.
         fold: Number of the fold.
         role: ``train``, ``validation`` or ``test``.
-        review: Table of :func:`read_review`.
+        review: Table of :func:`mrsynth.verdicts.read_review`.
         size: As in :func:`pack`.
         crop: As in :func:`crop_range`.
         margin_mm: As in :func:`crop_range`.
         lateral_margin_mm: As in :func:`crop_range`.
         quantile: As in :func:`crop_range`.
-        verdicts: As in :func:`select`.
+        verdicts: As in :func:`select`, for training, validation and the range.
+        test_verdicts: The same for the role ``test``.
         interpolation: As in :func:`pack`.
         min_valid: As in :func:`screen`.
         min_body: As in :func:`screen`.
@@ -373,7 +313,13 @@ def assemble(
     margins = {"margin_mm": margin_mm, "lateral_margin_mm": lateral_margin_mm}
     range_ = crop_range(train, crop=crop, quantile=quantile, **margins)
     crops, changes = apply_review(crops, subjects, review, task)
-    chosen, names, out = select(crops, subjects, records=records, verdicts=verdicts, crop=crop)
+    if role == "test":
+        verdicts, setting = test_verdicts, "pack.test_verdicts"
+    else:
+        setting = "pack.verdicts"
+    chosen, names, out = select(
+        crops, subjects, records=records, verdicts=verdicts, crop=crop, setting=setting
+    )
     packed = pack(chosen, range_, subjects=names, **resampling)
     packed, dropped = screen(packed, range_, **shares)
     out += dropped
@@ -386,6 +332,8 @@ def assemble(
         "pixel_mm": pixel,
         "subjects": len(set(packed["subject"].tolist())),
         "slices": len(packed["key"]),
+        "slices_by_subject": dict(sorted(Counter(packed["subject"].tolist()).items())),
+        "slices_by_verdict": dict(sorted(Counter(packed["verdict"].tolist()).items())),
         "letterbox": 1 - float(_in_range(range_, size, pixel).mean()),
         "left_out": out,
         "left_out_by_code": dict(sorted(Counter(row["code"] for row in out).items())),
@@ -397,16 +345,26 @@ def assemble(
 def _nothing_left(task: str, fold: int, subjects: list[str], out: list[dict]) -> str:
     return (
         f"task '{task}', fold {fold}: no training slice is left of {len(subjects)} subjects "
-        f"({count_text(row['code'] for row in out)}); change pack.verdicts (VERDICT), pack.crop "
-        "(NO_LANDMARKS) or pack.min_valid (FIELD), or judge the pairs in config/review.tsv"
+        f"({_told(out)}). See the subjects' records; then change pack.verdicts (VERDICT), "
+        "pack.crop (NO_LANDMARKS) or pack.min_valid (FIELD), or judge the pairs in "
+        "config/review.tsv"
     )
 
 
-def _reason(arrays: dict, n: int, verdicts, crop: str) -> tuple[str, str] | None:
+def _told(out: list[dict]) -> str:
+    """Codes, most frequent first, with the number of rows and whose they are."""
+    parts = []
+    for code, count in Counter(row["code"] for row in out).most_common():
+        names = list(dict.fromkeys(row["subject"] for row in out if row["code"] == code))
+        parts.append(f"{code} {count}: {', '.join(names)}")
+    return "; ".join(parts) or "no subjects"
+
+
+def _reason(arrays: dict, n: int, verdicts, allowed: str, crop: str) -> tuple[str, str] | None:
     """Code and message why a slice can't go in, or None."""
     verdict = str(arrays["verdict"][n])
     if verdict not in verdicts:
-        return "VERDICT", f"registration {verdict}; pack.verdicts allows {', '.join(verdicts)}"
+        return "VERDICT", f"verdict {verdict}; {allowed}"
     if crop == "paper" and not np.isfinite(arrays["sac_px"][n]).all():
         return "NO_LANDMARKS", "pack.crop: paper needs the sac's centre"
     if crop == "body" and not arrays["body"][n].any():
@@ -486,14 +444,3 @@ def _resampled(arrays, n, range_, size, pixel, order) -> dict[str, np.ndarray]:
 def _left(subject, key, name, code, message) -> dict:
     values = (subject, key, name, code, message)
     return dict(zip(("subject", "key", "name", "code", "message"), map(str, values), strict=True))
-
-
-def _stack_of(key: str) -> str:
-    """The stack's number in a key such as ``stack-2_slice-03``."""
-    return str(key).split("_")[0].removeprefix("stack-")
-
-
-def _check_verdicts(values, where: str) -> None:
-    for value in values:
-        if value not in VERDICTS:
-            raise StudyError(f"{where} holds '{value}'; known are {', '.join(VERDICTS)}.")

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 from mrsynth.errors import Refusal, StudyError
 from mrsynth.geometry import angle_deg, apply, apply_direction, unit
 from mrsynth.locate.landmarks import Disc, Landmarks
+from mrsynth.verdicts import VERDICTS
 from mrsynth.volume import affine
 
 POINTS = ("centre", "sac", "ventral", "right", "left")
@@ -44,6 +45,7 @@ def pick(
     levels: list[str] | None = None,
     neighbours: int = 0,
     landmarks_frame: str = "moving",
+    verdict: str = "accepted",
 ) -> pd.DataFrame:
     """Choose slices of the fixed image.
 
@@ -63,6 +65,8 @@ def pick(
         levels: Disc levels to keep, such as ``["L4-L5"]``; None keeps all, unnamed ones included.
         neighbours: With ``midsagittal``, how many slices on either side are taken too.
         landmarks_frame: Which image's frame the landmarks are given in: ``moving`` or ``fixed``.
+        verdict: Verdict on the registration, for a refusal's message alone: whether a doubtful
+            pair is used is for `pack` to say.
 
     Returns:
         One row per disc or slice, picked or out with a code (``NO_SLICE``: no slice near the
@@ -77,9 +81,8 @@ def pick(
     _check(rule, ("paper", "reformat"), "rule")
     _check(landmarks_frame, ("moving", "fixed"), "landmarks_frame")
     if not any(stack.GetSize()[2] for stack in stacks):
-        raise Refusal(
-            "NO_SLICES", "the pair has no slice in common", "Look at the earlier records."
-        )
+        told, remedy = _about(verdict, "Look at the earlier records.")
+        raise Refusal("NO_SLICES", f"the pair has no slice in common{told}", remedy)
     if slices == "all":
         return _table(_all(stacks))
     if landmarks is None:
@@ -123,12 +126,29 @@ def matrices_of(registration: dict, stacks: int) -> list[np.ndarray]:
     whole = registration.get("matrix")
     matrices = [own.get(number, whole) for number in range(1, stacks + 1)]
     if any(matrix is None for matrix in matrices):
+        told, remedy = _about(
+            verdict_of(registration), "Look at the registration's record and figure."
+        )
         raise Refusal(
-            "NO_TRANSFORM",
-            "the registration gave no transform for some stack",
-            "Look at the registration's record and figure.",
+            "NO_TRANSFORM", f"the registration gave no transform for some stack{told}", remedy
         )
     return [np.array(matrix, dtype=float) for matrix in matrices]
+
+
+def verdict_of(registration: dict) -> str:
+    """The worst verdict of a stack in `register`'s record, or else the whole image's."""
+    entries = registration.get("stacks") or [registration]
+    return max((entry.get("verdict") or "failed" for entry in entries), key=VERDICTS.index)
+
+
+def _about(verdict: str, remedy: str) -> tuple[str, str]:
+    """What a message adds about a registration that isn't accepted, and the remedy then."""
+    if verdict == "accepted":
+        return "", remedy
+    return (
+        f"; the registration's verdict is '{verdict}'",
+        "Look at the registration's figure and its reasons first: the images may not be aligned.",
+    )
 
 
 def read_table(path) -> pd.DataFrame:

@@ -75,7 +75,11 @@ def pixel_digest(path: str, frame: int | None = None) -> str:
 
 
 def padding(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
-    """Mask of stored values that mark places outside the field of view (PS3.3 C.7.5.1.1.2)."""
+    """Mask of stored values that mark places outside the field of view (PS3.3 C.7.5.1.1.2).
+
+    Raises:
+        Refusal: ``BAD_PADDING`` if an element of the padding isn't one number.
+    """
     first = _padding_value(dataset, "PixelPaddingValue")
     if first is None:
         return np.zeros(stored.shape, dtype=bool)
@@ -86,11 +90,18 @@ def padding(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
 
 def _padding_value(dataset: pydicom.Dataset, name: str) -> int | None:
     """A padding value with the sign of the pixels: its VR is often written as the other one."""
-    value = dataset.get(name)
-    if value is None or value == "":
-        return None
+    try:
+        value = dataset.get(name)
+        if value is None or value == "":
+            return None
+        number = int(value)
+    except Exception:
+        # The error's own text would quote the value, and a wrong one may hold anything.
+        raise Refusal(
+            "BAD_PADDING", f"{name} is not one whole number", "Mend the header, or export again."
+        ) from None
     signed = dataset.PixelRepresentation == 1
-    return sign_extended(int(value), int(dataset.BitsAllocated), signed)
+    return sign_extended(number, int(dataset.BitsAllocated), signed)
 
 
 def inverted(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:

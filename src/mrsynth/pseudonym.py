@@ -63,6 +63,24 @@ def _digest(key: bytes, kind: str, identity: str) -> bytes:
     return hmac.new(key, text, hashlib.sha256).digest()
 
 
+def settle_key(folder: str | Path, key_hex: str | None) -> None:
+    """Write the config's fixed key to the private folder, so that no job has to carry it.
+
+    Raises:
+        StudyError: If the folder holds another key already.
+    """
+    if key_hex is None:
+        return
+    path = Path(folder) / "key"
+    if not path.exists():
+        write_private(path, key_hex + "\n")
+    elif path.read_text().strip() != key_hex:
+        raise StudyError(
+            f"config key 'key_hex' differs from the key in '{path}'; use another 'private' folder, "
+            "or remove 'key_hex' to keep the key that made the results there"
+        )
+
+
 def read_key(folder: str | Path, key_hex: str | None = None) -> bytes:
     """The study's key: the config's fixed one, or ``<folder>/key``, made if absent.
 
@@ -75,7 +93,7 @@ def read_key(folder: str | Path, key_hex: str | None = None) -> bytes:
         StudyError: If either key is not hexadecimal or too short.
     """
     if key_hex:
-        return _parse_key(key_hex, "config key 'index.key_hex'")
+        return _parse_key(key_hex, "config key 'key_hex'")
     path = Path(folder) / "key"
     if not path.exists():
         write_private(path, secrets.token_hex(KEY_BYTES) + "\n")

@@ -5,6 +5,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+from mrsynth import verdicts
 from mrsynth.cohort import role
 from mrsynth.errors import StudyError
 
@@ -21,6 +22,17 @@ def read_cohort(path: str | Path) -> list[dict]:
 def _read_cohort(path: str, *_stamp) -> list[dict]:
     with open(path, newline="") as handle:
         return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def check_review(review: Path, cohort: Path, tasks: list[str]) -> None:
+    """Refuse a review file with rows about nobody, before any job starts.
+
+    Raises:
+        StudyError: Naming the line, the value and what there is.
+    """
+    if review.exists():
+        known = [row["subject"] for row in read_cohort(cohort)] if cohort.exists() else None
+        verdicts.check_review(verdicts.read_review(review), tasks=tasks, subjects=known)
 
 
 def is_pair(row: dict) -> bool:

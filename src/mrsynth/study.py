@@ -15,6 +15,7 @@ from pathlib import Path
 import yaml
 from jsonschema import Draft202012Validator
 
+from mrsynth import contradictions
 from mrsynth.errors import StudyError
 from mrsynth.index import manifest
 
@@ -35,10 +36,6 @@ TASK_STAGES = (
     "summarize",
     "plot",
 )
-
-
-LEAST_FEATURES = 4
-"""Side of the discriminator's coarsest features in pixels: two 4×4 convolutions follow them."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +66,14 @@ class Study:
         return self.config["tasks"][task]
 
     def pair(self, task: str) -> dict:
-        """The names of a task's images, as the cohort needs them."""
-        return {role: self.task(task)[role] for role in ("source", "target", "bridge")}
+        """A task's images and whether they are registered, as the cohort needs them."""
+        keys = ("source", "target", "bridge", "alignment")
+        return {key: self.task(task)[key] for key in keys}
 
-    def identity(self) -> dict:
-        """Where identities are kept, and by which key they are hidden."""
-        return {key: self.config[key] for key in ("private", "key_hex")}
+    def public(self) -> dict:
+        """The config without what may name people or this machine: paths and the key."""
+        hidden = ("dicom", "private", "key_hex", "sheet", "review")
+        return {key: value for key, value in self.config.items() if key not in hidden}
 
     def controls(self, task: str) -> list[str]:
         """Models that were trained on shuffled pairs: controls, not candidates."""
@@ -118,7 +117,7 @@ def load(config: dict, schemas: dict[str, dict]) -> Study:
             blocks[stage, name, ""] = _stage(stage, schemas, layers)
         models[name] = _models(name, task, config, schemas, blocks)
     loaded = Study(config, blocks, models)
-    _check_contradictions(loaded)
+    contradictions.check(loaded)
     return loaded
 
 
@@ -229,42 +228,6 @@ def _check_references(config: dict) -> None:
             )
 
 
-def _check_contradictions(study: Study) -> None:
-    """Settings that are right one by one and impossible together."""
-    cohort = study.block("cohort")
-    if cohort["folds"] == 1 and cohort["test"] + cohort["validation"] >= 1:
-        raise StudyError(
-            f"config keys 'cohort.test' = {cohort['test']} and 'cohort.validation' = "
-            f"{cohort['validation']} leave nobody to train on; lower one"
-        )
-    for task in study.tasks:
-        pick, pack = study.block("pick", task), study.block("pack", task)
-        if pick["slices"] == "all" and pack["crop"] == "paper":
-            raise StudyError(
-                f"task '{task}': 'pick.slices' = 'all' has no landmarks, and 'pack.crop' = 'paper' "
-                "needs them; set 'pack.crop' to 'body' or 'none'"
-            )
-        for model in study.models[task]:
-            _check_training(f"tasks.{task}.models.{model}", study.block("train", task, model), pack)
-
-
-def _check_training(where: str, train: dict, pack: dict) -> None:
-    planned = train["constant_iterations"] + train["decay_iterations"]
-    if train["total_iterations"] > planned:
-        raise StudyError(
-            f"{where}: 'train.total_iterations' = {train['total_iterations']} exceeds "
-            f"constant_iterations + decay_iterations = {planned}, after which the learning rate is "
-            "0; raise one of these"
-        )
-    least = LEAST_FEATURES * 2 ** train["discriminator"]["strided"]
-    if train["objective"] != "regression" and min(pack["size"]) < least:
-        raise StudyError(
-            f"{where}: 'train.discriminator.strided' = {train['discriminator']['strided']} needs "
-            f"images of at least {least} pixels a side, but 'pack.size' = {pack['size']}; lower "
-            "the one or raise the other"
-        )
-
-
 def check_name(name: str, known: list[str], what: str) -> None:
     """Raise :class:`StudyError` if a name is not known, listing what there is."""
     if name not in known:
@@ -321,6 +284,18 @@ def drifts(study: Study, results: Path, installed: dict[str, str]) -> list[str]:
                 "results made before stay as they are; `snakemake --forceall` remakes everything"
             )
     return said
+
+
+def tree_key(study: Study, made: str) -> str:
+    """Digest of the DICOM trees: which they are, and path, size and time of every file.
+
+    Args:
+        study: The study.
+        made: A tree that the workflow makes itself, whose files are inputs already.
+    """
+    roots = [root for root in study.config["dicom"] if Path(root) != Path(made)]
+    text = json.dumps(study.config["dicom"]) + (manifest(roots) if roots else "")
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def cohort_key(study: Study) -> str:

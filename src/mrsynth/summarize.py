@@ -27,6 +27,9 @@ SEED = re.compile(r"^(?P<model>.+)-seed(?P<seed>\d+)$")
 SLICE = ["task", "fold", "subject", "key", "verdict", "method", "region", "metric"]
 """What tells one value of the long table from another, the model's own copy of a baseline aside."""
 
+VERDICTS = ("accepted",)
+"""Verdicts on the registration whose slices make the main numbers."""
+
 ERRORS = ("mae", "mse")
 """Metrics of which less is better."""
 
@@ -62,10 +65,14 @@ NOTES = {
     ),
     "verdicts": (
         "A subject's value is the mean over its slices with that verdict; mean ± SD over the "
-        "subjects who have such slices. Leaving doubtful registrations out would flatter the "
-        "row `all`."
+        "subjects who have such slices. `all` are the slices of the test packs "
+        "(`pack.test_verdicts`); what was left out before that is not in it, so it may still "
+        "flatter."
     ),
-    "flow": "Who came in and who was left out, in the order in which it was decided.",
+    "flow": (
+        "Who came in and who was left out: the number of subjects for each status, pool and "
+        "reason code, in alphabetical order; not the order in which it was decided."
+    ),
 }
 """How to read each table, printed above it."""
 
@@ -205,7 +212,7 @@ DIFFERENCES += [
 ]
 
 
-def verdicts(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFrame:
+def by_verdict(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFrame:
     """Mean and SD over subjects for each region, method and registration verdict, and for all.
 
     Returns:
@@ -246,6 +253,7 @@ def make(
     flow_rows: list[dict] = (),
     controls: list[str] = (),
     regions: list[str] = REGIONS,
+    verdicts: list[str] = VERDICTS,
     difference_metric: str = "mae",
     difference_region: str = "body",
     confidence: float = 0.95,
@@ -260,6 +268,7 @@ def make(
         flow_rows: The rows of the inclusion flow.
         controls: Models trained to fail, marked as such in ``kind``.
         regions: Regions shown; ``cases`` shows them without ``valid``.
+        verdicts: Slices of these verdicts count; the table ``verdicts`` shows all.
         difference_metric, difference_region: What :func:`differences` compares.
         confidence: Level of its intervals.
         bootstrap_samples, bootstrap_seed: Of its bootstrap interval.
@@ -270,16 +279,17 @@ def make(
     """
     if table == "flow":
         return flow(list(flow_rows))
+    if table == "verdicts":
+        return by_verdict(long, regions=regions)
+    measured, long = long, long[long["verdict"].isin(list(verdicts))]
     if table == "cases":
         return cases(long, regions=[region for region in regions if region != "valid"])
     if table == "methods":
         return methods(long, regions=regions, controls=controls)
-    if table == "verdicts":
-        return verdicts(long, regions=regions)
     if table != "differences":
         raise StudyError(f"table '{table}' does not exist; there are: {', '.join(TABLES)}")
-    _check_measured(long, "metric", difference_metric)
-    _check_measured(long, "region", difference_region)
+    _check_measured(measured, "metric", difference_metric)
+    _check_measured(measured, "region", difference_region)
     return differences(
         long,
         controls=controls,
@@ -358,15 +368,29 @@ def intervals(change: np.ndarray, confidence: float, samples: int, seed: int) ->
     return dict(zip(names, map(float, (low, high, drawn.low, drawn.high)), strict=True))
 
 
-def markdown(table: str, frame: pd.DataFrame) -> str:
-    """A table as Markdown with its title and how to read it; mean and SD share a cell."""
+def markdown(table: str, frame: pd.DataFrame, *, verdicts: list[str] = VERDICTS) -> str:
+    """A table as Markdown with its title and how to read it; mean and SD share a cell.
+
+    Args:
+        table: Of :data:`TABLES`.
+        frame: From :func:`make`.
+        verdicts: As in :func:`make`, for the note.
+    """
     shown = _cells(table, frame)
     heads = list(shown.columns)
     body = [[_escape(cell) for cell in row] for row in shown.itertuples(index=False)]
     lines = [heads, ["---"] * len(heads), *body]
     grid = "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
-    empty = "\n\nNo rows: there are no test subjects." if not body else ""
-    return f"# {TITLES[table]}\n\n{NOTES[table]}\n\n{grid}{empty}\n"
+    allowed = ", ".join(verdicts)
+    note, none = NOTES[table], "there are no test subjects"
+    if table in ("cases", "methods", "differences"):
+        note += (
+            f" Only slices with the verdict {allowed} (`summarize.verdicts`); the table "
+            "`verdicts` shows the others."
+        )
+        none = f"no test slice has the verdict {allowed} (`summarize.verdicts`)"
+    empty = f"\n\nNo rows: {none}." if not body else ""
+    return f"# {TITLES[table]}\n\n{note}\n\n{grid}{empty}\n"
 
 
 def _cells(table: str, frame: pd.DataFrame) -> pd.DataFrame:

@@ -203,6 +203,8 @@ def train(
             "code": code,
             "data": training.digest(),
         }
+        if chosen.weights == "best" and held_out:
+            stamp["validation"] = held_out.digest()
         state_folder = Path(state_folder or folder)
         try:
             run = _Run(chosen, training, held_out, processor, label, threads)
@@ -238,6 +240,7 @@ class _Run:
         self.history: list[dict] = []
         self.best: dict | None = None
         self.warned = False
+        self.seconds = 0.0
 
     def loop(self, state_folder: Path, stamp: dict) -> None:
         """Train to the end, or to a signal."""
@@ -249,7 +252,7 @@ class _Run:
             report_seconds=chosen.report_seconds,
             memory=lambda: device.memory_bytes(self.device),
         )
-        saved = window_start = time.monotonic()
+        saved = window_start = since = time.monotonic()
         with _Signals() as signals, contextlib.closing(progress):
             while self.iteration < chosen.total_iterations:
                 losses = self._step()
@@ -258,6 +261,8 @@ class _Run:
                     now = time.monotonic()
                     self._add_history(self.summed / max(now - window_start, 1e-9))
                     window_start = now
+                now = time.monotonic()
+                self.seconds, since = self.seconds + now - since, now
                 interrupted = signals.received
                 if interrupted or time.monotonic() - saved >= chosen.checkpoint_seconds:
                     self.save(state_folder, stamp)
@@ -365,6 +370,7 @@ class _Run:
             "summed": self.summed,
             "history": self.history,
             "best": self.best,
+            "seconds": self.seconds,
         }
 
     def save(self, state_folder: Path, stamp: dict) -> None:
@@ -396,6 +402,7 @@ class _Run:
         self.objective.load_extra_state(state["extra"])
         self.iteration, self.best = state["iteration"], state["best"]
         self.sums, self.summed, self.history = state["sums"], state["summed"], state["history"]
+        self.seconds = state["seconds"]
         checkpoint.set_random_state(state["random"])
         log.warning("%s: going on from iteration %d", self.label, self.iteration)
 
@@ -478,6 +485,7 @@ def _write_results(run: _Run, folder: Path, code: str) -> dict:
         "device": run.device.type,
         "precision": run.precision,
         "threads": run.threads,
+        "seconds": round(run.seconds, 1),
         "training_pairs": len(run.training),
         "validation_pairs": len(run.held_out) if run.held_out else 0,
         "data": run.training.digest(),

@@ -123,6 +123,8 @@ def on_fixed_grid(
         samples: See :func:`warp`.
         pad: See :func:`warp`.
         body_threshold: See :func:`body`; CT on the grid where there is one, else the fixed image.
+            Which of its rules holds is decided once for all stacks, by the whole volume: a slice
+            may show no air.
 
     Returns:
         Lists of stacks by name (``fixed``, ``moving``, ``valid``, ``body``), and entries for the
@@ -135,6 +137,9 @@ def on_fixed_grid(
             "Choose a series of one stack, or swap the task's fixed side.",
         )
     made: dict[str, list[sitk.Image]] = {name: [] for name in ("fixed", "moving", "valid", "body")}
+    moving_ct = any(is_ct(volume) for volume in moving)
+    if body_threshold is None and (moving_ct or any(is_ct(image) for image in fixed)):
+        body_threshold = CT_BODY_HU
     thicknesses, shares = [], []
     for number, (image, matrix, header) in enumerate(
         zip(fixed, matrices, acquired_mm, strict=True)
@@ -147,7 +152,7 @@ def on_fixed_grid(
             warp(volume, image, transform, thickness_mm=thickness, samples=samples, pad=pad)
         )
         made["valid"].append(valid(volume, image, transform))
-        seen = made["moving"][-1] if is_ct(volume) else image
+        seen = made["moving"][-1] if moving_ct else image
         made["body"].append(body(seen, threshold=body_threshold))
         thicknesses.append(thickness)
         shares.append(float(to_array(made["valid"][-1]).mean()))

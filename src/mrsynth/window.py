@@ -60,7 +60,7 @@ def to_grey_levels(
 
     Returns:
         The images, and what was done: ``method``, ``low`` and ``high`` (HU or signal of grey 0 and
-        255).
+        255), ``bias_skipped`` (stacks, from 1, too flat for a bias field).
 
     Raises:
         Refusal: As :func:`window_mr`.
@@ -82,6 +82,9 @@ def to_grey_levels(
     low, high = signal_range(images, masks, lower_percentile, upper_percentile)
     grey = [_like(to_grey(to_array(image), low, high, levels), image) for image in images]
     done = {"method": "range", "bias_correction": bias_correction, "low": low, "high": high}
+    if bias_correction != "none":
+        numbered = enumerate(images, start=1)
+        done["bias_skipped"] = [number for number, image in numbered if not has_depth(image)]
     return grey, done
 
 
@@ -134,7 +137,7 @@ def window_mr(
         Images on the same grids, 32-bit float in 0–255.
 
     Raises:
-        Refusal: ``NO_BODY`` (empty masks) or ``FLAT_SIGNAL``.
+        Refusal: ``NO_BODY`` (empty masks), ``FLAT_SIGNAL`` or ``BIAS_FIELD``.
         StudyError: A setting is out of its range.
     """
     full = [sitk.Image(image) * 0 + 1 for image in images] if masks is None else masks
@@ -191,13 +194,24 @@ def correct_bias(images: list[sitk.Image], masks: list[sitk.Image]) -> list[sitk
     """Divide out the slowly varying receive field of each stack (N4, Tustison et al. 2010).
 
     The field is fitted on a copy shrunk in the slices and has a geometric mean of 1 inside the
-    body, so that a stack's brightness against the other stacks of the volume stays as acquired.
+    body, so that a stack's brightness against the other stacks of the volume stays as acquired. A
+    stack without depth (:func:`has_depth`) is left as it is.
+
+    Raises:
+        Refusal: ``BIAS_FIELD`` if the fit breaks down.
     """
     return [_n4(image, mask) for image, mask in zip(images, masks, strict=True)]
 
 
+def has_depth(image: sitk.Image) -> bool:
+    """Whether every axis has two voxels or more: N4's spline needs an extent along each."""
+    return min(image.GetSize()) >= 2
+
+
 def _n4(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
     image = sitk.Cast(image, sitk.sitkFloat32)
+    if not has_depth(image):
+        return image
     body = sitk.And(mask > 0.5, image > 0)
     shrink = [max(1, size // N4_PIXELS) for size in image.GetSize()[:2]] + [1]
     small, small_body = sitk.Shrink(image, shrink), sitk.Shrink(body, shrink)
@@ -206,8 +220,15 @@ def _n4(image: sitk.Image, mask: sitk.Image) -> sitk.Image:
     fit = sitk.N4BiasFieldCorrectionImageFilter()
     fit.SetMaximumNumberOfIterations(N4_ITERATIONS)
     fit.SetConvergenceThreshold(N4_CONVERGENCE)
-    fit.Execute(small, small_body)
-    field = to_array(fit.GetLogBiasFieldAsImage(image)).astype(np.float64)
+    try:
+        fit.Execute(small, small_body)
+        field = to_array(fit.GetLogBiasFieldAsImage(image)).astype(np.float64)
+    except RuntimeError:
+        raise Refusal(
+            "BIAS_FIELD",
+            f"no bias field could be fitted to a stack of {image.GetSize()} voxels",
+            "Set window's bias_correction to none, or leave the series out.",
+        ) from None
     inside = to_array(body) > 0
     field -= field[inside].mean()
     return _like((to_array(image) / np.exp(field)).astype(np.float32), image)

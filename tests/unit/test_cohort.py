@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from mrsynth import cohort
+from mrsynth import cohort, sheet
 from mrsynth.columns import SERIES_COLUMNS
 from mrsynth.errors import StudyError
 
@@ -149,6 +149,59 @@ def test_the_bridge_shares_the_targets_frame():
     assert only([*PAIR, sagittal | {"frame": "for-other"}])["bridge_series"] == ""
 
 
+SAG = {"source": "ct", "target": "t2sag", "bridge": None}
+T1 = {"source": "ct", "target": "t1ax", "bridge": "t2sag"}
+
+
+@pytest.mark.parametrize("order", [("ct2t2", "sag"), ("sag", "ct2t2")])
+def test_a_bridge_that_is_another_tasks_image_is_the_same_series(order):
+    tasks = {name: {**TASKS, "sag": SAG}[name] for name in order}
+    rows = [
+        row("ser-c"),
+        row("ser-m", modality="MR"),
+        row("ser-s", modality="MR", plane="sagittal", spacing_mm="1", day="9"),
+        row("ser-t", modality="MR", plane="sagittal"),
+    ]
+    found = build(rows, tasks=tasks).rows.set_index("task")
+    assert found.loc["sag", "target_series"] == "ser-t"
+    assert found.loc["ct2t2", "bridge_series"] == "ser-t"
+    rows[3]["frame"] = "for-other"
+    found = build(rows, tasks=tasks).rows.set_index("task")
+    assert found.loc["sag", "target_series"] == "ser-t"
+    assert found.loc["ct2t2", "bridge_series"] == ""
+
+
+def test_two_tasks_share_their_bridge():
+    images = {**IMAGES, "t1ax": {"modality": "MR", "weighting": "T1", "plane": "axial"}}
+    rows = [
+        *PAIR,
+        row("ser-n", modality="MR", weighting="T1", frame="for-new"),
+        row("ser-s", modality="MR", plane="sagittal", frame="for-new"),
+        row("ser-t", modality="MR", plane="sagittal"),
+    ]
+    tasks = {**TASKS, "ct2t1": T1}
+    found = cohort.build(pd.DataFrame(rows), None, images, tasks, key=KEY).rows
+    assert found["bridge_series"].tolist() == ["ser-t", ""]
+    bridges = {task: roles["bridge"] for task, roles in tasks.items()}
+    assert sheet.series_of(found.to_dict("records"), "AAAAAAAA", "t2sag", bridges) == "ser-t"
+
+
+def test_without_registration_a_pair_shares_its_frame():
+    tasks = {"ct2t2": TASKS["ct2t2"] | {"alignment": "none"}}
+    found = only(PAIR, tasks=tasks)
+    assert (found["status"], found["code"]) == ("excluded", "FRAME")
+    assert only(PAIR, tasks={"ct2t2": TASKS["ct2t2"] | {"alignment": "register"}})["code"] == ""
+    nowhere = [item | {"frame": ""} for item in PAIR]
+    assert only(nowhere, tasks=tasks)["code"] == "FRAME"
+    farther = row("ser-x", modality="MR", day="3", frame="for-CT")
+    found = only([*PAIR, farther], tasks=tasks)
+    assert (found["status"], found["target_series"]) == ("included", "ser-x")
+    late = only([*PAIR, farther | {"day": "9"}], tasks=tasks)
+    assert (late["code"], late["target_series"]) == ("INTERVAL", "ser-x")
+    (step,) = [line for line in build(PAIR, tasks=tasks).flow.itertuples() if line.code]
+    assert (step.step, step.code, step.subjects) == ("excluded", "FRAME", 1)
+
+
 def test_the_users_sheet_outranks():
     excluded = only(PAIR, [{"subject": "AAAAAAAA", "exclude": "yes", "reason": "fracture"}])
     assert (excluded["code"], excluded["message"]) == ("EXCLUDED_BY_SHEET", "fracture")
@@ -273,6 +326,17 @@ def test_flow_adds_up():
     assert flow["ct2t2", "excluded", "INTERVAL"] == 1
     assert flow["ct2t2", "unpaired source", ""] == 1
     assert flow["ct2t2", "paired", ""] == 3
+
+
+def test_series_of_nobody_are_counted():
+    refused = {"status": "refused", "code": "NO_PATIENT_ID"}
+    found = build([*PAIR, row("ser-n", "", **refused), row("ser-o", "", "MR", **refused)])
+    flow = {
+        (line.step, line.code): (line.subjects, line.series) for line in found.flow.itertuples()
+    }
+    assert flow["indexed", ""] == (1, 4)
+    assert flow["series refused", "NO_PATIENT_ID"] == (0, 2)
+    assert len(found.rows) == 1
 
 
 def test_demographics_count_persons_not_series():

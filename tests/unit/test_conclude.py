@@ -110,7 +110,7 @@ def test_a_refusal_is_told_once_at_the_stage_where_it_arose():
 def test_the_summary_tells_everybody_who_is_missing():
     done = conclude.conclude(RECORDS, [], [], excluded=EXCLUDED)
     lines = done.text.splitlines()
-    assert "## Refused because of their data: 3 subjects" in lines
+    assert "## Left out because of their data: 3 subjects" in lines
     assert "## Not included by the cohort's rules: 2 subjects" in lines
     assert "- register, NO_OVERLAP: 1 subject" in lines
     assert "  - DDDDDDDD (t, u): 9 days apart" in lines
@@ -188,10 +188,117 @@ def test_a_slice_left_out_of_several_folds_counts_once():
         {"subject": "AAAAAAAA", "key": "b", "name": "", "code": "VERDICT", "message": ""},
         {"subject": "BBBBBBBB", "key": "", "name": "", "code": "NO_OVERLAP", "message": ""},
     ]
-    packs = [{"task": "t", "fold": fold, "left_out": out} for fold in range(3)]
+    inside = {"AAAAAAAA": 4}
+    packs = [
+        {"task": "t", "fold": fold, "left_out": out, "slices_by_subject": inside}
+        for fold in range(3)
+    ]
     text = conclude.conclude([], [], [], packs=packs).text
     assert "## Slices left out of the packs: 2" in text
-    assert "- t, VERDICT: 2 of 1 subject" in text
+    assert "- t, VERDICT: 2 of 1 subject: AAAAAAAA" in text
+    assert "## Left out because of their data: 0 subjects" in text
+
+
+def left(subject, key, code, message=""):
+    return {"subject": subject, "key": key, "name": "", "code": code, "message": message}
+
+
+def registration(subject, verdict, *reasons, **more):
+    record = {"stage": "register", "status": "made", "task": "t", "subject": subject}
+    measures = {"reasons": list(reasons)}
+    return record | {"verdict": verdict, "measures": measures, "stacks": []} | more
+
+
+DROPPED = {
+    "task": "t",
+    "left_out": [
+        left("AAAAAAAA", "a", "VERDICT", "verdict failed; pack.verdicts allows accepted"),
+        left("AAAAAAAA", "b", "VERDICT", "verdict failed; pack.verdicts allows accepted"),
+        left("BBBBBBBB", "a", "FIELD", "0.31 of the range is in both fields"),
+        left("CCCCCCCC", "a", "VERDICT"),
+        left("DDDDDDDD", "", "NO_SPINE"),
+        left("EEEEEEEE", "a", "VERDICT", "verdict failed; pack.verdicts allows accepted"),
+    ],
+    "slices_by_subject": {},
+}
+INSIDE = {"task": "t", "left_out": [], "slices_by_subject": {"CCCCCCCC": 1}}
+
+
+def test_a_subject_without_a_slice_in_any_pack_is_named_and_counts():
+    records = [registration("AAAAAAAA", "failed", "no common field"), *RECORDS[:1]]
+    packs = [DROPPED | {"fold": 0}, DROPPED | {"fold": 1}, INSIDE | {"fold": 1}]
+    done = conclude.conclude(records, [], [], packs=packs, on_refusal="fail")
+    assert done.failed
+    assert done.status["left_out"] == 3
+    text = " ".join(done.text.split())
+    assert "## Left out because of their data: 3 subjects" in text
+    assert (
+        "- register, VERDICT: 1 subject - AAAAAAAA (t): no slice is in any pack (VERDICT 2); "
+        "registration failed: no common field - Remedy: look at results/register/"
+    ) in text
+    assert "config/review.tsv" in text
+    assert "- pack, FIELD: 1 subject - BBBBBBBB (t): no slice is in any pack (FIELD 1)" in text
+    assert "0.31 of the range is in both fields - Remedy: lower 'pack.min_valid'" in text
+    assert "- pack, VERDICT: 1 subject - EEEEEEEE (t)" in text
+    assert max(map(len, done.text.splitlines())) <= conclude.WIDTH
+    assert not conclude.conclude(records, [], [], packs=[INSIDE], on_refusal="fail").failed
+
+
+def test_a_subject_can_be_in_one_task_and_dropped_from_another():
+    packs = [DROPPED | {"task": "u"}, INSIDE]
+    assert {"CCCCCCCC"} <= {row["subject"] for row in conclude.dropped(packs)}
+    assert conclude.dropped([INSIDE | {"left_out": DROPPED["left_out"][3:4]}]) == []
+
+
+def test_a_doubtful_registration_of_a_subject_who_is_in_is_told():
+    records = [registration(name, "review", "tilt") for name in ("AAAAAAAA", "CCCCCCCC")]
+    text = conclude.conclude(records, [], [], packs=[DROPPED, INSIDE]).text
+    _, part = text.split("## Other registrations not accepted by themselves: 1 subject")
+    assert "- CCCCCCCC (t): review: tilt" in part
+    assert "AAAAAAAA" not in part
+
+
+def test_many_subjects_of_single_slices_are_cut_short():
+    names = [f"AAAAAAA{letter}" for letter in "ABCDEFGHIJ"]
+    pack = {"task": "t", "left_out": [left(name, "a", "FIELD") for name in names]}
+    text = " ".join(conclude.conclude([], [], [], packs=[pack]).text.split())
+    assert "- t, FIELD: 10 of 10 subjects: AAAAAAAA, AAAAAAAB" in text
+    assert "AAAAAAAH and 2 more" in text
+
+
+def test_a_refusal_after_a_doubtful_registration_says_so():
+    records = [registration("AAAAAAAA", "failed", "x"), refused("crop", "AAAAAAAA", "NO_SLICES")]
+    [row] = conclude.refusals(records)
+    assert row["message"].endswith("; the registration's verdict is 'failed'")
+    other = conclude.refusals([records[0], refused("resample", "AAAAAAAA")])
+    assert "verdict" not in other[0]["message"]
+
+
+def test_listing_of_whatever_records_there_are():
+    records = [*RECORDS, registration("GGGGGGGG", "review", "low overlap", "tilt")]
+    text = conclude.listing(records)
+    lines = " ".join(text.split())
+    assert "Refused so far: 2 subjects" in lines
+    assert "- AAAAAAAA (t), register, NO_OVERLAP: the images share 3 % of their volume" in lines
+    assert lines.count("Remedy: check that both are of one patient") == 2
+    assert "Registrations not accepted so far: 1 subject" in lines
+    assert "- GGGGGGGG (t): review: low overlap; tilt - Remedy: look at results/register" in lines
+    assert max(map(len, text.splitlines())) <= conclude.WIDTH
+    assert "Refused so far: 0 subjects" in conclude.listing([])
+
+
+def test_test_slices_without_a_usable_verdict_are_explained():
+    pack = {"task": "t", "fold": "0", "role": "test", "subjects": 1, "slices": 3}
+    text = " ".join(
+        conclude.conclude(
+            [], [], [], packs=[pack | {"slices_by_verdict": {"review": 3}}]
+        ).text.split()
+    )
+    assert "No test slice has a verdict of 'summarize.verdicts'" in text
+    done = conclude.conclude([], [], made_tables(), packs=[pack | {"task": "u"}, pack])
+    assert done.text.count("No test slice has a verdict") == 1
+    assert "11.00 ± 1.00" in done.text
+    assert "test 1 subject with 3 slices (3 with the verdict review)" in text
 
 
 def test_roles_are_counted_per_fold():

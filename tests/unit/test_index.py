@@ -1,17 +1,24 @@
 """The index: every file in one state, every series in one row, identities nowhere."""
 
+import inspect
+import json
 import os
+import runpy
 import shutil
 import stat
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pydicom
 import pytest
+import yaml
 
-from mrsynth import index
+from mrsynth import index, pseudonym
+from mrsynth.convert import convert
 from mrsynth.errors import StudyError
 
+SCHEMA = Path(__file__).parents[2] / "workflow/schemas/index.schema.yaml"
 KEY = bytes(range(32))
 CORONAL = (1.0, 0, 0, 0, 0, -1)
 
@@ -157,6 +164,27 @@ def test_missing_slice_refuses_the_series(dicom_writer):
     assert only(found)["code"] == "MISSING_SLICES"
     assert "6 mm" in only(found)["message"]
     assert codes(found) == ["refused:MISSING_SLICES"] * 9
+
+
+def test_uneven_steps_are_refused_or_kept_for_convert(dicom_writer):
+    heights = [0.0, 2.0, 4.0, 6.6, 8.0]
+    planes = [np.full((4, 5), int(100 * height), np.int16) for height in heights]
+    dicom_writer.stack(heights, pixels=planes)
+    refused = scan(dicom_writer)
+    assert (only(refused)["status"], only(refused)["code"]) == ("refused", "VARIABLE_SPACING")
+    kept = scan(dicom_writer, uneven="keep")
+    row = only(kept)
+    assert (row["status"], row["code"], row["slices"]) == ("used", "VARIABLE_SPACING", "5")
+    assert row["message"] == "steps between 1.4 and 2.6 mm in one stack"
+    (table,) = kept.private.values()
+    image, record = convert(table, uneven="resample")
+    assert record["warnings"] == ["UNEVEN"]
+    assert image.GetSpacing()[2] == pytest.approx(2.0)
+
+
+def test_uneven_steps_kept_excuse_nothing_else(dicom_writer):
+    dicom_writer.stack(3.0 * np.delete(np.arange(10), 5))
+    assert only(scan(dicom_writer, uneven="keep"))["code"] == "MISSING_SLICES"
 
 
 def test_redelivered_files_are_dropped(dicom_writer):
@@ -309,6 +337,57 @@ def test_private_tables_change_only_with_their_content(dicom_writer, tmp_path):
     dataset.save_as(paths[0])
     second = write()
     assert sum(second[name] != first[name] for name in first) == 1
+
+
+def test_private_tables_of_series_that_are_gone_are_removed(dicom_writer, tmp_path):
+    gone = dicom_writer.stack(range(3))
+    dicom_writer.stack(range(3), SeriesInstanceUID="1.2.3")
+    outputs = tmp_path / "series.tsv", tmp_path / "files.tsv", tmp_path / "private"
+    index.write_index(scan(dicom_writer), *outputs)
+    for path in gone:
+        path.unlink()
+    (tmp_path / "private/index/notes.tsv").write_text("mine")
+    found = scan(dicom_writer)
+    index.write_index(found, *outputs)
+    left = {path.name for path in (tmp_path / "private/index").iterdir()}
+    assert left == {"files.tsv", "notes.tsv", f"{only(found)['series']}.tsv"}
+
+
+def test_schema_and_function_agree():
+    properties = yaml.safe_load(SCHEMA.read_text())["properties"]
+    parameters = inspect.signature(index.scan).parameters
+    assert {key: entry["default"] for key, entry in properties.items()} == {
+        key: parameter.default
+        for key, parameter in parameters.items()
+        if key not in ("roots", "key", "links", "threads")
+    }
+
+
+def run_adapter(dicom_writer, folder, **cfg):
+    names = ("series.tsv", "files.tsv", "tree.json")
+    roots = [str(dicom_writer.folder)]
+    fake = SimpleNamespace(
+        rule="index",
+        input={},
+        output={Path(name).stem: str(folder / name) for name in names},
+        params=SimpleNamespace(cfg={"private": str(folder / "private")} | cfg),
+        config={"dicom": roots},
+        wildcards={},
+        threads=1,
+        resources=None,
+        log=[str(folder / "log.txt")],
+    )
+    script = SCHEMA.parents[1] / "scripts/index.py"
+    runpy.run_path(str(script), init_globals={"snakemake": fake})
+    assert json.loads((folder / "tree.json").read_text()) == {"tree": index.manifest(roots)}
+    return (folder / "series.tsv").read_text()
+
+
+def test_adapter_ignores_the_digest_that_only_makes_it_run(dicom_writer, tmp_path):
+    dicom_writer.stack(range(3))
+    pseudonym.settle_key(tmp_path / "private", KEY.hex())
+    text = run_adapter(dicom_writer, tmp_path, tree="0123", uneven="keep")
+    assert text == scan(dicom_writer).series.to_csv(sep="\t", index=False, lineterminator="\n")
 
 
 def test_manifest_sees_names_sizes_and_times(tmp_path):

@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 import yaml
 
-from mrsynth import pack as module
 from mrsynth.crop import crop, read_npz, write_npz
 from mrsynth.errors import StudyError
 from mrsynth.job import read_json, write_json
 from mrsynth.locate.landmarks import Disc, Landmarks
-from mrsynth.pack import Range, apply_review, assemble, crop_range, pack, screen, select
+from mrsynth.pack import Range, assemble, crop_range, pack, screen, select
 from mrsynth.pick import pick
 from mrsynth.study import with_defaults
+from mrsynth.verdicts import REVIEW_COLUMNS
 from mrsynth.volume import from_array, write_stacks
 from mrsynth.window import to_grey_levels
 
@@ -174,8 +174,9 @@ def test_verdicts_and_refusals_leave_slices_out_with_reasons():
     ]
     kept, names, _ = select([two], ["A"], verdicts=["accepted", "review"])
     assert len(kept[0]["key"]) == 2
-    with pytest.raises(StudyError, match="good"):
-        select([two], ["A"], verdicts=["good"])
+    for wrong in ("good", "failed"):
+        with pytest.raises(StudyError, match=wrong):
+            select([two], ["A"], verdicts=[wrong])
 
 
 def test_slices_without_an_anchor():
@@ -202,48 +203,7 @@ def test_slices_outside_the_field_or_the_body():
 
 
 def review(*rows):
-    return pd.DataFrame(rows, columns=module.REVIEW_COLUMNS)
-
-
-def test_people_outrank_the_registration():
-    table = review(
-        ("A", "t2", "2", "accepted", "ah", "edges fit"),
-        ("A", "t2", "", "failed", "ah", "wrong level"),
-        ("A", "t2", "1", "accepted", "jl", "after all"),
-        ("B", "", "", "review", "ah", ""),
-        ("A", "t1", "1", "failed", "ah", "another task"),
-    )
-    before = crops(verdict=["review", "review"])
-    (first, second, third), log = apply_review(
-        [before, crops(), None], ["A", "B", "C"], table, "t2"
-    )
-    assert first["verdict"].tolist() == ["accepted", "failed"]
-    assert second["verdict"].tolist() == ["review", "review"]
-    assert third is None
-    assert before["verdict"].tolist() == ["review", "review"]
-    assert log[0] == {
-        "subject": "A",
-        "key": "stack-1_slice-02",
-        "before": "review",
-        "verdict": "accepted",
-        "reader": "jl",
-        "reason": "after all",
-    }
-    assert len(log) == 4
-
-
-def test_review_file_is_checked(tmp_path):
-    path = tmp_path / "review.tsv"
-    good = review(("sub-A", "t2", "1", "accepted", "ah", "ok"))
-    good.to_csv(path, sep="\t", index=False)
-    assert module.read_review(path).loc[0, "subject"] == "A"
-    good.drop(columns="stack").to_csv(path, sep="\t", index=False)
-    with pytest.raises(StudyError, match="lacks the column 'stack'"):
-        module.read_review(path)
-    for column, value in (("verdict", "fine"), ("stack", "first")):
-        good.assign(**{column: value}).to_csv(path, sep="\t", index=False)
-        with pytest.raises(StudyError, match=value):
-            module.read_review(path)
+    return pd.DataFrame(rows, columns=REVIEW_COLUMNS)
 
 
 def study(train, others=(), role="test", **settings):
@@ -290,15 +250,30 @@ def test_verdicts_apply_before_the_range_is_measured():
     assert record["range"]["ventral_mm"] == 90
     assert record["slices"] == 3
     assert [row["subject"] for row in record["reviewed"]] == ["T1"]
+    assert set(record["reviewed"][0]) == {"subject", "key", "before", "verdict"}
+    assert record["slices_by_subject"] == {"T0": 2, "T1": 1}
+
+
+def test_doubtful_test_subjects_are_measured_too():
+    doubtful = crops(verdict=["accepted", "review"])
+    arrays, record = study([crops()], [doubtful, crops(verdict=["failed", "failed"])])
+    assert arrays["verdict"].tolist() == ["accepted", "review"]
+    assert record["slices_by_verdict"] == {"accepted": 1, "review": 1}
+    assert record["left_out_by_code"] == {"VERDICT": 2}
+    assert "pack.test_verdicts allows accepted, review" in record["left_out"][0]["message"]
+    _, record = study([crops()], [doubtful], role="validation")
+    assert record["slices_by_verdict"] == {"accepted": 1}
+    _, record = study([crops()], [doubtful], test_verdicts=["accepted"])
+    assert record["slices"] == 1
 
 
 def test_no_training_slice_names_task_fold_and_reasons():
     bad = crops(verdict=["failed", "review"])
-    with pytest.raises(StudyError, match=r"task 't2', fold 0.*VERDICT 2, GONE 1"):
+    with pytest.raises(StudyError, match=r"task 't2', fold 0.*\(VERDICT 2: T0; GONE 1: T1\)"):
         study([bad, None])
     outside = crops()
     outside["valid"] = np.zeros_like(outside["valid"])
-    with pytest.raises(StudyError, match="FIELD 2"):
+    with pytest.raises(StudyError, match="FIELD 2: T0"):
         study([outside], role="train")
 
 
@@ -404,6 +379,7 @@ def test_the_four_adapters_from_warped_stacks_to_a_pack(tmp_path, monkeypatch):
         outputs = dict(zip(("crops", "record", "figure"), cuts.values(), strict=True))
         adapter("crop", inputs, outputs, defaults("crop"), **names)
     assert read_json("pick-UUUUUUUU.json")["out"] == {"OFFSET": 1}
+    assert read_json("pick-UUUUUUUU.json")["verdict"] == "accepted"
     assert read_json("crop-UUUUUUUU.json")["code"] == "NO_SLICES"
 
     cfg = defaults("pack") | {"size": [40, 25], "task": "t2", "fold": 0, "role": "train"}
@@ -427,7 +403,7 @@ def test_the_four_adapters_from_warped_stacks_to_a_pack(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("stage", ["window", "pick", "crop", "pack"])
 def test_schema_and_functions_have_the_same_defaults(stage):
-    injected = {"pick": {"landmarks_frame"}, "crop": {"verdicts"}, "window": {"kind"}}
+    injected = {"pick": {"landmarks_frame", "verdict"}, "crop": {"verdicts"}, "window": {"kind"}}
     injected["pack"] = {"subjects", "train_subjects", "task", "fold", "role", "review"}
     functions = {"window": to_grey_levels, "pick": pick, "crop": crop, "pack": assemble}
     parameters = inspect.signature(functions[stage]).parameters

@@ -180,6 +180,24 @@ def test_matrices_of_a_registration():
         module.matrices_of({"matrix": None}, 1)
 
 
+def test_refusals_tell_of_a_registration_that_is_not_accepted():
+    with pytest.raises(Refusal, match=r"verdict is 'failed'.*registration's figure"):
+        pick([], slices="all", verdict="failed")
+    with pytest.raises(Refusal) as plain:
+        pick([], slices="all")
+    assert "registration" not in str(plain.value)
+    with pytest.raises(Refusal, match="verdict is 'failed'"):
+        module.matrices_of({"matrix": None, "verdict": "failed"}, 1)
+
+
+def test_the_worst_stack_tells_the_verdict():
+    stacks = [{"stack": n, "verdict": v} for n, v in enumerate(("accepted", "failed", "review"))]
+    assert module.verdict_of({"verdict": "accepted", "stacks": stacks}) == "failed"
+    assert module.verdict_of({"verdict": "failed", "stacks": stacks[:1]}) == "accepted"
+    assert module.verdict_of({"verdict": "review"}) == "review"
+    assert module.verdict_of({}) == "failed"
+
+
 def test_table_survives_writing(tmp_path):
     table = pick([stack(0)], landmarks(disc("L4-L5", 2.4), Disc("L5-S1", [500, 0, 0], [0, 0, 1])))
     module.write_table(table, tmp_path / "picks.tsv")

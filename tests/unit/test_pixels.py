@@ -57,6 +57,20 @@ def test_padding_is_found_whatever_the_sign_of_its_element(dicom_writer):
     assert pixels.padding(stored, dataset).tolist() == [[True, True, False, False]]
 
 
+@pytest.mark.parametrize("name", ["PixelPaddingValue", "PixelPaddingRangeLimit"])
+@pytest.mark.parametrize(("vr", "value"), [("US", [1, 2]), ("LO", "Doe^Jane"), ("UN", b"x\x00y")])
+def test_padding_that_is_no_number_is_refused_without_a_quote(dicom_writer, name, vr, value):
+    dataset = dicom_writer.dataset()
+    dataset.add_new("PixelPaddingValue", "US", 0)
+    dataset.add_new(name, vr, value)
+    with pytest.raises(Refusal) as error:
+        pixels.padding(np.zeros((1, 2), int), dataset)
+    assert error.value.code == "BAD_PADDING"
+    assert name in error.value.message
+    assert "Doe" not in str(error.value)
+    assert error.value.__suppress_context__
+
+
 def test_compressed_pixels_are_equal_to_raw_ones(dicom_writer):
     plane = np.random.default_rng(0).integers(-500, 500, (16, 12)).astype(np.int16)
     raw = dicom_writer.write(plane)

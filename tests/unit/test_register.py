@@ -1,8 +1,10 @@
 """`register`: known poses are found, in the sense fixed → moving, and hopeless pairs are said to
 be so."""
 
-from dataclasses import asdict
+import runpy
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from scipy.spatial.transform import Rotation
 from mrsynth.errors import StudyError
 from mrsynth.register import Registration, prepare, register, register_stacks, search
 from mrsynth.register.figure import checkerboard, edges, three_planes, write_figure
-from mrsynth.register.landmarks import region
+from mrsynth.register.landmarks import aim, region
 from mrsynth.register.settings import Settings
 from mrsynth.register.similarity import Moving, Points, mutual_information, sample, similarity
 from mrsynth.register.verdict import judge
@@ -199,9 +201,50 @@ def test_bridge_and_region_take_part(body, bent, ct):
     assert len(single) == 1
 
 
-def test_affine_is_refused_for_stacks(bent, ct):
-    with pytest.raises(StudyError, match=r"register\.transform"):
-        register_stacks(bent[0], ct, transform="affine")
+def test_several_stacks_are_never_stretched(bent, ct, caplog):
+    settings = QUICK | {"flips": False}
+    whole, single = register_stacks(bent[0][:2], ct, transform="affine", **settings)
+    assert "rigidly" in caplog.text
+    for result in (whole, *single):
+        assert result.measures["transform"] == "rigid"
+        assert np.allclose(np.linalg.svd(result.matrix[:3, :3])[1], 1, atol=1e-9)
+
+
+def test_limits_are_told_per_axis(monkeypatch, bent, ct):
+    stacks, truths = bent
+    settings = Settings.read(QUICK)
+    fixed = prepare.read_fixed([stacks[1]], settings, 0)
+    groups = prepare.points(fixed, 2.5, 3000, settings, seed=1)
+    level = prepare.read_moving(ct, prepare.foreground(ct, 0.0), 2.5, settings)
+    start = rigid([0, 0, 0], [2, 0, 0]) @ truths[1]
+    narrow, wide = (
+        search.refine(groups, level, start, min_overlap=0.3, stiffness=(0.0, 8.0, limit))
+        for limit in (1.0, 10.0)
+    )
+    assert narrow.bounded
+    assert not wide.bounded
+    assert not search.refine(groups, level, start, min_overlap=0.3).bounded
+
+    refine = search.refine
+    monkeypatch.setattr(
+        search,
+        "refine",
+        lambda *a, **k: replace(refine(*a, **k), bounded=k.get("stiffness") is not None),
+    )
+    _, (single,) = register_stacks([stacks[1]], ct, flips=False, **QUICK)
+    assert single.measures["from_whole_mm"] < 10
+    assert single.measures["at_limit"]
+    assert single.verdict == "review"
+
+
+def test_ct_is_told_by_the_whole_and_not_by_the_box(ct):
+    settings = Settings()
+    mask = prepare.foreground(ct, 0.0)
+    inside = (np.full(3, -25.0), np.full(3, 25.0))
+    assert to_array(prepare.crop(ct, *inside)).min() > -500
+    part = prepare.read_moving(ct, mask, 2.5, settings, inside, ct=True).values
+    whole = prepare.read_moving(ct, mask, 2.5, settings).values
+    assert part.max() == pytest.approx(whole.max(), abs=0.5)
 
 
 @pytest.mark.parametrize("case", ["flat", "nan", "noise", "slab too far"])
@@ -231,6 +274,7 @@ def test_hopeless_pairs_fail_without_a_traceback(case, ct, shifted_mr):
         assert whole.verdict == "failed"
         assert [r.verdict for r in single] == ["failed", "failed"]
         assert np.array_equal(whole.matrix, np.eye(4))
+        assert not any(r.posed for r in (whole, *single))
 
 
 def test_a_crashing_engine_is_a_failed_verdict(monkeypatch, ct, shifted_mr):
@@ -241,6 +285,40 @@ def test_a_crashing_engine_is_a_failed_verdict(monkeypatch, ct, shifted_mr):
     found = register(shifted_mr[0], ct, engine="simpleitk", flips=False, **QUICK)
     assert found.verdict == "failed"
     assert found.measures["reasons"] == ["RuntimeError"]
+    assert not found.posed
+
+
+def test_a_stack_that_fails_alone_is_posed_with_the_whole(monkeypatch, bent, ct):
+    def crash(*_):
+        raise RuntimeError("out of its depth")
+
+    monkeypatch.setattr("mrsynth.register._stack", crash)
+    whole, single = register_stacks(bent[0][:2], ct, flips=False, **QUICK)
+    assert whole.posed
+    for result in single:
+        assert result.verdict == "failed"
+        assert result.posed
+        assert np.array_equal(result.matrix, whole.matrix)
+
+
+@pytest.mark.parametrize(
+    ("bridge", "status", "expected"),
+    [
+        ([], None, (None, "none")),
+        ("b.nii.gz", "made", ("b.nii.gz", "used")),
+        ("b.nii.gz", "refused", (None, "refused")),
+    ],
+)
+def test_adapter_leaves_a_refused_bridge_out(monkeypatch, tmp_path, bridge, status, expected):
+    monkeypatch.setattr("mrsynth.job.run", lambda *_: None)
+    script = Path(__file__).parents[2] / "workflow/scripts/register.py"
+    adapter = runpy.run_path(str(script), {"snakemake": None})
+    record = tmp_path / "b.json"
+    record.write_text(f'{{"status": "{status}"}}')
+    given = {"bridge": bridge, "bridge_record": str(record) if bridge else []}
+    assert adapter["usable_bridge"](SimpleNamespace(input=given)) == expected
+    names = adapter["entry"](Registration(np.eye(4), "failed", {}, posed=False))
+    assert names["posed"] is False
 
 
 GOOD = {"mi": 0.5, "overlap": 0.9, "rival": 0.3, "repeat_mm": 0.4, "peak": 1.0}
@@ -358,6 +436,10 @@ def test_region_from_landmarks():
     record = {"discs": [{"centre_mm": [1, 2, 3]}], "canal": [[4, 5, 6], [7, 8, 9]]}
     assert region(record).tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
     assert region({"discs": []}) is None
+    record["discs"].append({"centre_mm": [3, 2, 1]})
+    assert aim(record).tolist() == [2, 2, 2]
+    assert aim({"canal": [[4, 5, 6]]}) is None
+    assert (region({}), aim({})) == (None, None)
 
 
 @pytest.mark.parametrize(

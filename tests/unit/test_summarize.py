@@ -174,11 +174,39 @@ def test_more_is_better_for_similarities():
 
 
 def test_verdicts_by_hand(long):
-    frame = summarize.verdicts(long)
+    frame = summarize.by_verdict(long)
     assert one(frame, method="m", verdict="accepted")["mae_mean"] == pytest.approx((10 + 25) / 2)
     review = one(frame, method="m", verdict="review")
     assert (review["mae_mean"], review["subjects"], review["slices"]) == (40, 1, 1)
     assert one(frame, method="m", verdict="all")["mae_mean"] == 20
+
+
+def test_the_main_tables_use_accepted_slices_alone(long):
+    doubtful = summarize.make("methods", long, verdicts=["accepted", "review"])
+    assert one(doubtful, method="m")["mae_mean"] == 20
+    plain = summarize.make("methods", long)
+    assert one(plain, method="m")["mae_mean"] == pytest.approx((10 + 25) / 2)
+    part = summarize.make("cases", long)
+    assert part["slices"].tolist() == [1, 2, 3, 3]
+    assert one(summarize.make("differences", long), method="m", reference="lookup")["subjects"] == 2
+    every = summarize.make("verdicts", long)
+    assert set(every["verdict"]) == {"accepted", "review", "all"}
+
+
+def test_without_an_accepted_slice_the_tables_are_empty_and_say_so(long):
+    doubtful = long.assign(verdict="review")
+    for name in ("cases", "methods", "differences"):
+        frame = summarize.make(name, doubtful)
+        assert frame.empty
+        text = summarize.markdown(name, frame)
+        assert "No rows: no test slice has the verdict accepted (`summarize.verdicts`)." in text
+    assert set(summarize.make("verdicts", doubtful)["verdict"]) == {"review", "all"}
+    told = summarize.markdown("methods", frame, verdicts=["accepted", "review"])
+    assert "Only slices with the verdict accepted, review" in told
+
+
+def test_the_flows_note_is_true():
+    assert "alphabetical order" in summarize.NOTES["flow"]
 
 
 def test_flow_shows_what_it_is_given(long):
@@ -237,7 +265,9 @@ def test_adapter(long, tmp_path):
     out = tmp_path / "results" / "summarize" / "t"
     snakemake = SimpleNamespace(
         log=[],
-        params=SimpleNamespace(cfg={"flow": [], "controls": [], "confidence": 0.9}),
+        params=SimpleNamespace(
+            cfg={"flow": [], "controls": [], "verdicts": ["accepted", "review"]}
+        ),
         input=Named(tables=[str(path)]),
         output=Named(table=str(out / "methods.tsv"), text=str(out / "methods.md")),
         wildcards=Named(task="t", table="methods"),
@@ -249,4 +279,6 @@ def test_adapter(long, tmp_path):
     runpy.run_path(str(script), init_globals={"snakemake": snakemake})
     frame = conclude.read_frame(out / "methods.tsv")
     assert one(frame, method="m")["mae_mean"] == 20
-    assert "20.00 ± 14.14" in (out / "methods.md").read_text()
+    text = (out / "methods.md").read_text()
+    assert "20.00 ± 14.14" in text
+    assert "verdict accepted, review" in text

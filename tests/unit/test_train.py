@@ -145,6 +145,7 @@ def test_every_bit_of_the_state_goes_on(tmp_path, monkeypatch):
     one, other = states["whole"][10], states["parts"][10]
     for state in (one, other):
         state["history"] = [{**entry, "it_per_s": 0} for entry in state["history"]]
+        state["seconds"] = 0
     assert _flat(one) == _flat(other)
 
 
@@ -204,6 +205,31 @@ def test_other_data_are_another_training(tmp_path, monkeypatch):
             _train(tmp_path)
     with pytest.raises(checkpoint.StateMismatchError, match="data"):
         trainer.train(_pack(6), None, tmp_path, resume="strict", **TINY)
+
+
+@pytest.mark.parametrize(("weights", "anew"), [("best", True), ("last", False)])
+def test_other_validation_data_choose_another_best(tmp_path, monkeypatch, weights, anew):
+    with monkeypatch.context() as patch:
+        _interrupt_at(patch, 6)
+        with pytest.raises(SystemExit):
+            _train(tmp_path, weights=weights)
+    cfg = {**TINY, "weights": weights, "resume": "strict"}
+    if anew:
+        with pytest.raises(checkpoint.StateMismatchError, match="validation"):
+            trainer.train(_pack(), _pack(3, seed=2), tmp_path, **cfg)
+    else:
+        trainer.train(_pack(), _pack(3, seed=2), tmp_path, **cfg)
+
+
+def test_the_time_of_all_parts_is_summed(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        _interrupt_at(patch, 6)
+        with pytest.raises(SystemExit):
+            _train(tmp_path)
+    state = checkpoint.load(tmp_path)
+    assert state["seconds"] > 0
+    checkpoint.save({**state, "seconds": 1000.0}, tmp_path)
+    assert 1000 < _train(tmp_path)["seconds"] < 1100
 
 
 def test_how_often_to_report_is_no_other_training(tmp_path, monkeypatch):

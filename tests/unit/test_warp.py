@@ -176,6 +176,23 @@ def test_all_of_a_subject():
         on_fixed_grid(stacks, [moving] * 3, [np.eye(4)] * 2, [None] * 2)
 
 
+def test_stacks_without_air_have_the_same_kind_of_body():
+    """Which rule holds is the volume's matter: a slice inside the body shows no air."""
+    moving = painted(
+        CT, lambda w: np.where(np.abs(w).max(-1) < 27, -90 + 300 * (w[..., 0] > 5), -1000.0)
+    )
+    stacks = [grid((10, 10, 2), (2, 2, 4), (x, -9, -2)) for x in (-30, -9)]
+    images, _ = on_fixed_grid(stacks, [moving], [np.eye(4)] * 2, [None] * 2)
+    assert to_array(images["moving"][1]).min() > -100
+    assert to_array(images["body"][1]).all()
+    # The fixed image can be the CT as well.
+    signal = painted(CT, lambda w: np.full(w.shape[:-1], 100.0))
+    both, _ = on_fixed_grid(images["moving"], [signal], [np.eye(4)] * 2, [None] * 2)
+    assert to_array(both["body"][1]).all()
+    given, _ = on_fixed_grid(stacks, [moving], [np.eye(4)] * 2, [None] * 2, body_threshold=100)
+    assert not to_array(given["body"][1]).all()
+
+
 @pytest.mark.parametrize("settings", [{"samples": 0}, {"thickness_mm": -1.0}])
 def test_wrong_settings_are_named(settings):
     with pytest.raises(StudyError, match=next(iter(settings))):

@@ -102,6 +102,34 @@ def test_n4_evens_out_the_field_and_keeps_the_stacks_apart():
     assert log_mean[0] == pytest.approx(log_mean[1], abs=1e-4)
 
 
+def test_n4_leaves_a_single_slice_as_it_is():
+    rng = np.random.default_rng(2)
+    stacks = [image(rng.uniform(50, 100, (depth, 24, 24))) for depth in (1, 2)]
+    ones = [mask(np.ones((depth, 24, 24))) for depth in (1, 2)]
+    grey, done = window.to_grey_levels(
+        stacks, body=ones, valid=ones, kind="mr", bias_correction="n4"
+    )
+    assert done["bias_skipped"] == [1]
+    assert all(np.isfinite(to_array(g)).all() for g in grey)
+    assert to_array(window.correct_bias(stacks[:1], ones[:1])[0]) == pytest.approx(
+        to_array(stacks[0])
+    )
+
+
+def test_a_broken_fit_is_a_refusal(monkeypatch):
+    class Broken:
+        def __getattr__(self, _):
+            return lambda *_: None
+
+        def Execute(self, *_):
+            raise RuntimeError("zero-valued spacing")
+
+    monkeypatch.setattr(sitk, "N4BiasFieldCorrectionImageFilter", Broken)
+    stack = image(np.ones((2, 8, 8)))
+    with pytest.raises(Refusal, match="BIAS_FIELD"):
+        window.correct_bias([stack], [mask(np.ones((2, 8, 8)))])
+
+
 def test_refusals_and_settings():
     flat, empty = image(np.full((1, 4, 4), 7)), mask(np.zeros((1, 4, 4)))
     with pytest.raises(Refusal, match="FLAT_SIGNAL"):

@@ -74,6 +74,12 @@ def finished(tmp_path_factory) -> Checkout:
 
 
 @pytest.fixture
+def fresh():
+    """Makes a copy of the checkout with the tiny study, nothing run yet, in a folder."""
+    return lambda folder: Checkout(folder, ROOT / "tests/data/tiny.yaml")
+
+
+@pytest.fixture
 def changed(finished, tmp_path) -> Checkout:
     """A copy of the finished study, time stamps kept, free to be changed."""
     copy = object.__new__(Checkout)

@@ -4,6 +4,7 @@ Jobs are counted by the logs that they rewrite, never by a dry run.
 """
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -79,10 +80,32 @@ def test_a_new_subject_spares_the_others(changed):
     assert ("train" in ran) == (role == "train")
 
 
+def test_new_scans_in_a_users_tree(finished, fresh, tmp_path):
+    """The tree is no input of any job: its change is said at start, `snakemake cohort` takes it."""
+    study = fresh(tmp_path)
+    text = (tmp_path / "config/config.yaml").read_text()
+    start, end = text.index("phantom:"), text.index("images:")
+    text = text[:start] + text[end:]
+    (tmp_path / "config/config.yaml").write_text(text.replace("results/phantom/dicom", "export"))
+    made = sorted((finished.folder / "results/phantom/dicom").iterdir())
+    for folder in made[:-1]:
+        shutil.copytree(folder, tmp_path / "export" / folder.name)
+    study.snakemake("cohort")
+    before = rows(tmp_path)
+    assert "Nothing to be done" in study.snakemake("cohort").stderr
+    shutil.copytree(made[-1], tmp_path / "export" / made[-1].name)
+    said = study.snakemake("--dry-run").stderr
+    assert "the DICOM tree changed" in said
+    assert set(study.executed("cohort")) == {"index", "cohort"}
+    after = rows(tmp_path)
+    assert len(after) == len(before) + 1
+    assert all(row in after for row in before), "old subjects keep their places"
+
+
 def test_the_tree_of_dicom_is_never_written(finished):
     dicom = finished.folder / "results/phantom/dicom"
-    assert all(path.suffix != ".tmp" for path in dicom.rglob("*"))
-    made = max(path.stat().st_mtime for path in dicom.rglob("*.dcm"))
+    files = [path for path in dicom.rglob("*") if path.is_file()]
+    made = max(path.stat().st_mtime for path in files if path.name != ".snakemake_timestamp")
     indexed = (finished.folder / "results/index/series.tsv").stat().st_mtime
     assert made <= indexed
 

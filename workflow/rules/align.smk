@@ -31,7 +31,9 @@ def targets(w):
 
 def converted_records(w):
     """Records of both sides' conversion."""
-    return [path for side in sides(w) for path in volumes(w.task, w.subject, side, ".json")]
+    return [
+        path for side in sides(w) for path in volumes(w.task, w.subject, side, ".json")
+    ]
 
 
 def moving_volumes(w):
@@ -44,11 +46,13 @@ def fixed_records(w):
     return volumes(w.task, w.subject, sides(w)[0], ".json")
 
 
-def bridge(w):
+def bridge(w, ending=".nii.gz"):
     """The image that shares the fixed side's frame of reference, where the task names one and the subject has it."""
     row = row_of(w.task, w.subject)
     name = STUDY.task(w.task)["bridge"]
-    return f"results/convert/sub-{w.subject}_{name}.nii.gz" if name and row["bridge_series"] else []
+    if not (name and row["bridge_series"]):
+        return []
+    return f"results/convert/sub-{w.subject}_{name}{ending}"
 
 
 def landmark_ct(w, ending=".nii.gz"):
@@ -59,8 +63,17 @@ def landmark_ct(w, ending=".nii.gz"):
 
 
 def locate_settings(w):
-    """Settings of `locate`; which image it looks at is already in its input."""
-    return {key: value for key, value in STUDY.block("locate").items() if key != "image"}
+    """Settings of `locate`; which image and which file it looks at is already in its inputs."""
+    block = STUDY.block("locate")
+    return {key: value for key, value in block.items() if key not in ("image", "file")}
+
+
+def landmark_file(w):
+    """The user's own labels or landmarks of a subject, where the study names such files."""
+    block = STUDY.block("locate")
+    if block["source"] == "auto":
+        return []
+    return existing(block["file"].format(subject=w.subject))
 
 
 def landmarks(w):
@@ -96,9 +109,16 @@ rule locate:
     input:
         ct=lambda w: landmark_ct(w),
         record_in=lambda w: landmark_ct(w, ".json"),
+        file=lambda w: landmark_file(w),
     output:
         record="results/locate/sub-{subject}.json",
-        figure="results/locate/sub-{subject}.png",
+        figure=report(
+            "results/locate/sub-{subject}.png",
+            caption="../report/landmarks.rst",
+            category="Checks",
+            subcategory="locate",
+            labels={"subject": "{subject}"},
+        ),
     log:
         "logs/locate/sub-{subject}.log",
     benchmark:
@@ -137,10 +157,17 @@ rule register:
         record_in="results/resample/{task}/sub-{subject}.json",
         landmarks=landmarks,
         bridge=lambda w: bridge(w),
+        bridge_record=lambda w: bridge(w, ".json"),
     output:
         transform="results/register/{task}/sub-{subject}.tfm",
         record="results/register/{task}/sub-{subject}.json",
-        figure="results/register/{task}/sub-{subject}.png",
+        figure=report(
+            "results/register/{task}/sub-{subject}.png",
+            caption="../report/registration.rst",
+            category="Checks",
+            subcategory="register",
+            labels={"task": "{task}", "subject": "{subject}"},
+        ),
     log:
         "logs/register/{task}/sub-{subject}.log",
     benchmark:

@@ -96,7 +96,7 @@ def conclude_settings(w):
     return STUDY.block("conclude") | {
         "excluded": sheet.excluded(cohort_rows()),
         "on_refusal": STUDY.config["on_refusal"],
-        "study": {key: value for key, value in STUDY.config.items() if key != "key_hex"},
+        "study": STUDY.public(),
     }
 
 

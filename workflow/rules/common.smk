@@ -6,17 +6,19 @@ Steps: load, validate, constrain wildcards, nothing else; the logic is in mrsynt
 """
 
 import sys
+import time
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from mrsynth import provenance, sheet, study
+from mrsynth import provenance, pseudonym, sheet, study
 from mrsynth.errors import StudyError
 
 ROOT = Path(workflow.basedir)
 COHORT = Path("results/cohort/cohort.tsv")
 SUMMARY = Path("results/conclude/summary.md")
+START = time.time()
 ROLES = ("train", "validation", "test")
 TABLES = ("cases", "methods", "differences", "verdicts", "flow")
 FIGURES = ("panel", "curves", "errors")
@@ -30,6 +32,8 @@ if Path(provenance.__file__).resolve().parents[2] != ROOT.resolve():
 try:
     STUDY = study.load(config, study.load_schemas(ROOT / "workflow/schemas"))
     study.check_targets(sys.argv[1:], STUDY)
+    pseudonym.settle_key(STUDY.config["private"], STUDY.config["key_hex"])
+    sheet.check_review(Path(STUDY.config["review"]), COHORT, STUDY.tasks)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 
@@ -104,16 +108,24 @@ def per_model(pattern):
 
 
 def tell(message):
-    """Say something at the start, once, not in every job's own parsing."""
-    if not workflow.remote_exec:
-        logger.info(f"mrsynth: {message}")
+    """Say something at the start."""
+    logger.info(f"mrsynth: {message}")
 
 
-for drift in study.drifts(STUDY, Path("results"), provenance.versions()):
-    tell(drift)
+if workflow.is_main_process:
+    for drift in study.drifts(STUDY, Path("results"), provenance.versions()):
+        tell(drift)
 
 
 def tell_summary():
-    """Print the closing summary."""
-    if SUMMARY.exists() and not workflow.remote_exec:
+    """Print the closing summary, if this run made it."""
+    if SUMMARY.exists() and SUMMARY.stat().st_mtime > START:
         logger.info("\n" + SUMMARY.read_text())
+
+
+def tell_left_out():
+    """After a failed run: who was left out so far and why, since the summary may not exist."""
+    from mrsynth import conclude
+
+    records = sorted(Path("results").glob("**/sub-*.json"))
+    logger.info("\n" + conclude.listing(conclude.read_records(records)))

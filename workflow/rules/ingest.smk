@@ -5,13 +5,15 @@ Outputs: results/index/, results/cohort/, results/convert/
 Steps: phantom (the demo's input), index, cohort, convert
 """
 
+PHANTOMS = "results/phantom/dicom"
+
 
 def phantom_folders():
     """The demo's DICOM folders, where the study makes its own input."""
     numbers = (
         range(1, STUDY.block("phantom")["subjects"] + 1) if "phantom" in config else []
     )
-    return [f"results/phantom/dicom/{number}" for number in numbers]
+    return [f"{PHANTOMS}/{number}" for number in numbers]
 
 
 def existing(path):
@@ -25,12 +27,15 @@ def phantom_settings(w):
     del block["subjects"]
     number = int(w.phantom)
     kinds = (block["awkward"] or {}).items()
-    return block | {"awkward": {kind: [number] for kind, numbers in kinds if number in numbers}}
+    return block | {
+        "awkward": {kind: [number] for kind, numbers in kinds if number in numbers}
+    }
 
 
 def index_settings(w):
-    """Settings of `index` with the trees to read."""
-    return STUDY.block("index") | STUDY.identity() | {"roots": STUDY.config["dicom"]}
+    """Settings of `index` and a digest of the trees: new scans rerun it when it is asked for."""
+    tree = study.tree_key(STUDY, made=PHANTOMS)
+    return STUDY.block("index") | {"private": STUDY.config["private"], "tree": tree}
 
 
 def cohort_settings(w):
@@ -40,7 +45,7 @@ def cohort_settings(w):
         "tasks": {task: STUDY.pair(task) for task in STUDY.tasks},
         "settings": study.cohort_key(STUDY),
     }
-    return STUDY.block("cohort") | STUDY.identity() | names
+    return STUDY.block("cohort") | {"private": STUDY.config["private"]} | names
 
 
 def convert_settings(w):

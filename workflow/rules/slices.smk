@@ -69,7 +69,13 @@ rule crop:
     output:
         crops="results/crop/{task}/sub-{subject}.npz",
         record="results/crop/{task}/sub-{subject}.json",
-        figure="results/crop/{task}/sub-{subject}.png",
+        figure=report(
+            "results/crop/{task}/sub-{subject}.png",
+            caption="../report/crops.rst",
+            category="Checks",
+            subcategory="crop",
+            labels={"task": "{task}", "subject": "{subject}"},
+        ),
     log:
         "logs/crop/{task}/sub-{subject}.log",
     params:

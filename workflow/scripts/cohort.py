@@ -6,7 +6,7 @@ from mrsynth import cohort, job, pseudonym
 def work(job_):
     cfg = dict(job_.cfg)
     images, tasks, settings = (cfg.pop(name) for name in ("images", "tasks", "settings"))
-    key = pseudonym.read_key(cfg.pop("private"), cfg.pop("key_hex"))
+    key = pseudonym.read_key(cfg.pop("private"), cfg.pop("key_hex", None))
     sheet = cohort.read_sheet(str(job_.input.sheet)) if job_.input.get("sheet") else None
     series = cohort.read_series(job_.input.series)
     found = cohort.build(series, sheet, images, tasks, key=key, **cfg)

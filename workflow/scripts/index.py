@@ -5,11 +5,13 @@ from mrsynth import index, job, pseudonym
 
 def work(job_):
     cfg = dict(job_.cfg)
-    roots, private, key_hex = (cfg.pop(name) for name in ("roots", "private", "key_hex"))
+    cfg.pop("tree", None)  # is among the settings so that a changed tree makes the rule run
+    roots = cfg.pop("roots", None) or snakemake.config["dicom"]
+    private = cfg.pop("private")
     tree = index.manifest(roots)
     found = index.scan(
         roots,
-        key=pseudonym.read_key(private, key_hex),
+        key=pseudonym.read_key(private, cfg.pop("key_hex", None)),
         links=pseudonym.read_links(private),
         threads=job_.threads,
         **cfg,

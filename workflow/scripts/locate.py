@@ -1,6 +1,7 @@
 """Adapter of `locate`: one subject's native CT to a record with landmarks and a page to look at.
 
-Inputs: `ct`, `record_in` (convert's), and `file` where the source is `labels` or `landmarks`.
+Inputs: `ct`, `record_in` (convert's), and `file`, empty where the source is `auto` or the subject
+has none.
 Outputs: `record`, `figure`.
 """
 
@@ -11,9 +12,7 @@ from mrsynth.volume import read_volume
 
 def work(job_):
     ct = read_volume(job_.input.ct)
-    cfg = {key: value for key, value in job_.cfg.items() if key != "file"}
-    # The settings hold a pattern for all subjects; the rule has made it this subject's input.
-    landmarks = locate(ct, file=dict(job_.input.items()).get("file", ""), **cfg)
+    landmarks = locate(ct, file=str(job_.input.get("file") or ""), **job_.cfg)
     figure(ct, landmarks, job_.output.figure)
     return landmarks.to_dict()
 

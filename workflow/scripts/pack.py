@@ -2,7 +2,8 @@
 
 from mrsynth import job
 from mrsynth.crop import read_npz, write_npz
-from mrsynth.pack import assemble, read_review
+from mrsynth.pack import assemble
+from mrsynth.verdicts import read_review
 
 
 def work(job_):

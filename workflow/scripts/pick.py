@@ -2,21 +2,24 @@
 
 from mrsynth import job
 from mrsynth.locate.landmarks import Landmarks
-from mrsynth.pick import matrices_of, pick, write_table
+from mrsynth.pick import matrices_of, pick, verdict_of, write_table
 from mrsynth.volume import read_stacks
 
 
 def work(job_):
     stacks = read_stacks(job_.input.stacks, "valid")
-    landmarks, matrices = None, None
+    landmarks, matrices, known = None, None, {}
     if job_.input.get("landmarks"):
         landmarks = Landmarks.from_dict(job.read_json(job_.input.landmarks))
     if job_.input.get("registration"):
-        matrices = matrices_of(job.read_json(job_.input.registration), len(stacks))
-    table = pick(stacks, landmarks, matrices, **job_.cfg)
+        registration = job.read_json(job_.input.registration)
+        matrices = matrices_of(registration, len(stacks))
+        known = {"verdict": verdict_of(registration)}
+    table = pick(stacks, landmarks, matrices, **known, **job_.cfg)
     write_table(table, job_.output.table)
     out = table.loc[table["status"] == "out", "code"].value_counts()
-    return {"picked": int((table["status"] == "picked").sum()), "out": out.to_dict()}
+    picked = int((table["status"] == "picked").sum())
+    return {"picked": picked, "out": out.to_dict()} | known
 
 
 job.run(snakemake, work)

@@ -6,8 +6,18 @@ from mrsynth import job
 from mrsynth.errors import Refusal
 from mrsynth.register import register, register_stacks
 from mrsynth.register.figure import write_figure
-from mrsynth.register.landmarks import region
+from mrsynth.register.landmarks import aim, region
 from mrsynth.volume import read_stacks, read_volume
+
+
+def usable_bridge(job_) -> tuple[str | None, str]:
+    """Path of the bridge, if it was made, and what became of it: a refused one refuses nobody."""
+    path, record = job_.input.get("bridge"), job_.input.get("bridge_record")
+    if not path:
+        return None, "none"
+    if record and job.read_json(record).get("status") != "made":
+        return None, "refused"
+    return path, "used"
 
 
 def work(job_):
@@ -21,26 +31,30 @@ def work(job_):
             f"the moving image holds {len(moving)} stacks; only one volume can be moved.",
             "Swap the task's `fixed` side, or choose a series of one stack.",
         )
-    landmarks, bridge = job_.input.get("landmarks"), job_.input.get("bridge")
-    roi = region(job.read_json(landmarks)) if landmarks and side == "target" else None
+    landmarks = job_.input.get("landmarks")
+    spine = job.read_json(landmarks) if landmarks and side == "target" else {}
+    cfg |= {"roi": region(spine), "aim": aim(spine)}
+    bridge, bridged = usable_bridge(job_)
     if len(stacks) == 1 and not bridge:
-        whole, single = register(stacks[0], moving[0], roi=roi, **cfg), []
+        whole, single = register(stacks[0], moving[0], **cfg), []
     else:
         image = read_volume(bridge) if bridge else None
-        whole, single = register_stacks(stacks, moving[0], bridge=image, roi=roi, **cfg)
+        whole, single = register_stacks(stacks, moving[0], bridge=image, **cfg)
     sitk.WriteTransform(whole.transform, job_.output.transform)
     note = f"sub-{job_.wildcards.subject}"
     write_figure(job_.output.figure, stacks, moving[0], whole, single, stack_note=note)
     return {
         "fixed": side,
-        "matrix": whole.matrix,
-        "verdict": whole.verdict,
-        "measures": whole.measures,
-        "stacks": [
-            {"stack": n, "matrix": r.matrix, "verdict": r.verdict, "measures": r.measures}
-            for n, r in enumerate(single or [whole], start=1)
-        ],
+        "bridge": bridged,
+        **entry(whole),
+        "stacks": [{"stack": n, **entry(r)} for n, r in enumerate(single or [whole], start=1)],
     }
+
+
+def entry(result) -> dict:
+    """A registration as it stands in the record."""
+    names = ("matrix", "verdict", "posed", "measures")
+    return {name: getattr(result, name) for name in names}
 
 
 job.run(snakemake, work)

@@ -14,7 +14,8 @@ def work(job_):
     long = pd.concat([read_table(path) for path in job_.input.tables], ignore_index=True)
     frame = make(job_.wildcards.table, long, flow_rows=rows, **cfg)
     write_frame(frame, job_.output.table)
-    write_text(markdown(job_.wildcards.table, frame), job_.output.text)
+    told = {key: cfg[key] for key in ("verdicts",) if key in cfg}
+    write_text(markdown(job_.wildcards.table, frame, **told), job_.output.text)
 
 
 job.run(snakemake, work)

@@ -4,12 +4,11 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from mrsynth.errors import StudyError
+from mrsynth.errors import Refusal, StudyError
 from mrsynth.locate import auto
 from mrsynth.locate.figure import figure
 from mrsynth.locate.landmarks import Disc, Landmarks
-from mrsynth.locate.sources import from_labels, from_landmarks
-from mrsynth.volume import read_volume
+from mrsynth.locate.sources import from_labels, from_landmarks, read_labels
 
 __all__ = ["Disc", "Landmarks", "figure", "from_labels", "from_landmarks", "locate"]
 
@@ -45,18 +44,23 @@ def locate(
         Landmarks in LPS mm of the CT's frame.
 
     Raises:
-        Refusal: ``NO_SPINE``, ``NO_CANAL``, ``NO_DISC``: this CT has none that can be found.
-        StudyError: For an unknown source, or a source without a file.
+        Refusal: ``NO_SPINE``, ``NO_CANAL``, ``NO_DISC``: this CT has none that can be found;
+            ``NO_LANDMARK_FILE``, ``BAD_LANDMARK_FILE``: the source needs a file that the subject
+            lacks, or that can't be used.
+        StudyError: For an unknown source or numbering.
     """
     if source not in SOURCES:
         raise StudyError(f"locate.source is {source!r}, it must be one of {', '.join(SOURCES)}")
     if source == "auto":
         return auto.find(ct, spacing_mm, bone_hu, body_hu, least_confidence, ala)
     if not file:
-        raise StudyError(
-            f"locate.source is {source!r} without a file for this subject: set `file`, or `auto`"
+        raise Refusal(
+            "NO_LANDMARK_FILE",
+            f"locate.source is {source!r} and this subject has no file",
+            "give the file where `locate.file` says, such as `landmarks/sub-{subject}.mrk.json` "
+            "with the subject's pseudonym in the place of {subject}; or set `locate.source: auto`",
         )
     if source == "labels":
         canal = auto.canal_of(ct, bone_hu)
-        return from_labels(read_volume(file), numbering, body_hu, canal)
+        return from_labels(read_labels(file), numbering, body_hu, canal)
     return from_landmarks(file, body_hu=body_hu)

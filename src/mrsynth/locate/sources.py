@@ -18,6 +18,7 @@ from mrsynth.locate.landmarks import Disc, Landmarks
 from mrsynth.locate.levels import VERTEBRAE
 from mrsynth.locate.refine import measure
 from mrsynth.locate.sac import canal_in_plane
+from mrsynth.volume import read_volume
 
 # Values of S1, L5 … L1, T12 … T1 in the label maps of known tools. `totalsegmentator`: classes of
 # its task `total`, version 2 (S1 apart from the sacrum). `verse`: VerSe 2020, also SPINEPS and
@@ -39,6 +40,21 @@ MARGIN_MM = 25.0
 LEAST_VOXELS = 900
 # What a point may be called after its disc's level.
 ROLES = ("centre", "plane", "sac", "ventral", "right", "left")
+
+
+def read_labels(path: str | Path) -> sitk.Image:
+    """A label map (any format of ITK).
+
+    Raises:
+        Refusal: ``BAD_LANDMARK_FILE`` if it is no volume that can be read.
+    """
+    try:
+        labels = read_volume(path)
+    except (OSError, RuntimeError):
+        raise _bad("the label map can't be read", "save it as `.nii.gz`") from None
+    if labels.GetDimension() != 3 or labels.GetNumberOfComponentsPerPixel() != 1:
+        raise _bad("the label map is no volume of single numbers", "save it as 3D `.nii.gz`")
+    return labels
 
 
 def from_labels(
@@ -103,13 +119,14 @@ def from_landmarks(path: str | Path, body_hu: float = -300.0) -> Landmarks:
     set.
 
     Raises:
-        StudyError: If the file can't be read, a name isn't understood, or there is no disc in it.
+        Refusal: ``BAD_LANDMARK_FILE`` if it can't be read, a name isn't understood, or there is no
+            disc in it.
     """
     path = Path(path)
     points = _read_tsv(path) if path.suffix == ".tsv" else _read_markups(path)
     levels = sorted({level for level, _, _ in points}, key=_height, reverse=True)
     if not levels:
-        raise StudyError(f"{path.name} holds no points: name them such as `L4-L5` or `L4-L5 sac`")
+        raise _bad("it holds no points", "name them such as `L4-L5` or `L4-L5 sac`")
     places = {level: [(r, p) for name, r, p in points if name == level] for level in levels}
     centres = {level: _centre(places[level]) for level in levels}
     discs, flags = [], []
@@ -120,14 +137,14 @@ def from_landmarks(path: str | Path, body_hu: float = -300.0) -> Landmarks:
             try:
                 _, normal, _ = fit_plane(in_plane, towards=up, robust=False)
             except ValueError:
-                raise StudyError(f"{path.name}: the points of {level} lie on one line") from None
+                raise _bad(
+                    f"the points of {level} lie on one line", "place three or more around the disc"
+                ) from None
         elif len(levels) > 1:
             normal = up
             flags.append("NORMAL_FROM_CENTRES")
         else:
-            raise StudyError(
-                f"{path.name}: {level} has {len(in_plane)} points in its plane; place three or more"
-            )
+            raise _bad(f"{level} has {len(in_plane)} points in its plane", "place three or more")
         discs.append(_placed(level, centres[level], normal, dict(places[level])))
     canal = np.array([disc.sac_mm for disc in discs if disc.sac_mm is not None]).reshape(-1, 3)
     return Landmarks(discs, canal, body_hu, "landmarks", sorted(set(flags)))
@@ -227,16 +244,21 @@ def _height(level: str) -> int:
     return VERTEBRAE.index(level.split("-")[1])
 
 
-def _name(text: str, where: str) -> tuple[str, str]:
+def _bad(message: str, remedy: str) -> Refusal:
+    """One subject's file is wrong; its name stays out of the record, since it may name somebody."""
+    return Refusal("BAD_LANDMARK_FILE", f"the subject's file (`locate.file`): {message}", remedy)
+
+
+def _name(text: str) -> tuple[str, str]:
     """Level and role of a point's name."""
     level, _, role = str(text).strip().partition(" ")
     role = role.strip().lower() or "centre"
     upper, _, lower = level.upper().replace("/", "-").partition("-")
     known = upper in VERTEBRAE and lower in VERTEBRAE
     if not known or VERTEBRAE.index(upper) != VERTEBRAE.index(lower) + 1 or role not in ROLES:
-        raise StudyError(
-            f"{where}: a point's name isn't understood; write a disc such as `L4-L5`, and after it "
-            f"nothing or one of {', '.join(ROLES)}"
+        raise _bad(
+            "a point's name isn't understood",
+            f"write a disc such as `L4-L5`, and after it nothing or one of {', '.join(ROLES)}",
         )
     return f"{upper}-{lower}", role
 
@@ -244,36 +266,50 @@ def _name(text: str, where: str) -> tuple[str, str]:
 def _read_markups(path: Path) -> list[tuple[str, str, np.ndarray]]:
     try:
         markups = json.loads(path.read_text())["markups"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise StudyError(
-            f"{path.name} is no 3D Slicer markups file: save the points as `.mrk.json`"
-        ) from None
-    points = []
-    for markup in markups:
-        system = str(markup.get("coordinateSystem", ""))
-        # Slicer before 5.0 wrote the number of its enumeration: 0 is RAS, 1 is LPS.
-        sign = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}.get(system.upper())
-        if sign is None:
-            raise StudyError(f"{path.name}: `coordinateSystem` must be LPS or RAS")
-        for point in markup.get("controlPoints", []):
-            if point.get("positionStatus", "defined") != "defined":
-                continue
-            place = np.array(point["position"], dtype=float) * [sign, sign, 1.0]
-            points.append((*_name(point.get("label", ""), path.name), place))
-    return points
+        points = [
+            (markup.get("coordinateSystem", ""), point.get("label", ""), point["position"])
+            for markup in markups
+            for point in markup.get("controlPoints", [])
+            if point.get("positionStatus", "defined") == "defined"
+        ]
+        places = [_place(position) for _, _, position in points]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise _bad("it is no 3D Slicer markups file", "save the points as `.mrk.json`") from None
+    signs = [_sign(str(system)) for system, _, _ in points]
+    return [
+        (*_name(label), place * [sign, sign, 1.0])
+        for (_, label, _), place, sign in zip(points, places, signs, strict=True)
+    ]
+
+
+def _place(position) -> np.ndarray:
+    """Three finite numbers as a point (3,); ValueError for anything else."""
+    place = np.array(position, dtype=float)
+    if place.shape != (3,) or not np.isfinite(place).all():
+        raise ValueError("a point is no three numbers")
+    return place
+
+
+def _sign(system: str) -> float:
+    """What turns x and y of a coordinate system into LPS."""
+    # Slicer before 5.0 wrote the number of its enumeration: 0 is RAS, 1 is LPS.
+    sign = {"LPS": 1.0, "1": 1.0, "RAS": -1.0, "0": -1.0}.get(system.upper())
+    if sign is None:
+        raise _bad("`coordinateSystem` is neither LPS nor RAS", "save it anew with 3D Slicer")
+    return sign
 
 
 def _read_tsv(path: Path) -> list[tuple[str, str, np.ndarray]]:
     try:
         table = pd.read_csv(path, sep="\t", dtype={"level": str, "role": str})
         rows = table[["level", "role", "x", "y", "z"]].fillna({"role": ""})
-        places = rows[["x", "y", "z"]].to_numpy(dtype=float)
+        places = [_place(position) for position in rows[["x", "y", "z"]].to_numpy(dtype=float)]
     except (OSError, ValueError, KeyError):
-        raise StudyError(
-            f"{path.name} must be a tab-separated table with level, role, x, y, z (LPS mm)"
+        raise _bad(
+            "it can't be read as a table", "separate level, role, x, y, z (LPS mm) by tabs"
         ) from None
     names = [f"{level} {role}" for level, role in zip(rows["level"], rows["role"], strict=True)]
-    return [(*_name(n, path.name), p) for n, p in zip(names, places, strict=True)]
+    return [(*_name(n), p) for n, p in zip(names, places, strict=True)]
 
 
 def _centre(points: list[tuple[str, np.ndarray]]) -> np.ndarray:

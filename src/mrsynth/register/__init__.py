@@ -14,14 +14,13 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.spatial import cKDTree
 
-from mrsynth.errors import StudyError
 from mrsynth.geometry import apply
 from mrsynth.register import prepare, search
 from mrsynth.register.engines import engine_pose
 from mrsynth.register.settings import Settings
 from mrsynth.register.similarity import Moving, Points, overlap, similarity
+from mrsynth.register.targets import targets
 from mrsynth.register.verdict import displacement, judge, motion
-from mrsynth.volume import to_array
 from mrsynth.warp import is_ct, transform_of
 
 __all__ = ["Registration", "register", "register_stacks"]
@@ -49,11 +48,14 @@ class Registration:
         matrix: 4×4, fixed points → moving points, LPS mm.
         verdict: ``accepted``, ``review`` or ``failed``.
         measures: Numbers behind the verdict, and ``reasons``.
+        posed: Whether the matrix is a pose that was found; without one it is the identity, which
+            nobody may accept by hand.
     """
 
     matrix: np.ndarray
     verdict: str
     measures: dict
+    posed: bool = True
 
     @property
     def transform(self) -> sitk.AffineTransform:
@@ -61,7 +63,7 @@ class Registration:
         return transform_of(self.matrix)
 
 
-def register(fixed: sitk.Image, moving: sitk.Image, *, roi=None, **cfg) -> Registration:
+def register(fixed: sitk.Image, moving: sitk.Image, *, roi=None, aim=None, **cfg) -> Registration:
     """Register two volumes.
 
     Args:
@@ -69,6 +71,8 @@ def register(fixed: sitk.Image, moving: sitk.Image, *, roi=None, **cfg) -> Regis
         moving: Moving volume.
         roi: Points [n, 3] in the **moving** image's frame, LPS mm, around which samples count
             (``roi_radius_mm``); None takes the whole body.
+        aim: Point [3] in the moving frame, LPS mm, where the fixed image most likely lies; None
+            takes the mean of ``roi``, or the body's centre.
         **cfg: See :class:`mrsynth.register.settings.Settings`.
 
     Returns:
@@ -82,11 +86,11 @@ def register(fixed: sitk.Image, moving: sitk.Image, *, roi=None, **cfg) -> Regis
     if settings.transform == "affine" and _thinnest(fixed) < SLAB_MM:
         log.warning("a slab of %.0f mm is registered rigidly, not affinely", _thinnest(fixed))
         settings = replace(settings, transform="rigid")
-    return _guarded(lambda: _whole([fixed], _Other(moving), settings, roi, None), settings)
+    return _guarded(lambda: _whole([fixed], _Other(moving), settings, roi, aim, None), settings)
 
 
 def register_stacks(
-    fixed_stacks: list[sitk.Image], moving: sitk.Image, *, bridge=None, roi=None, **cfg
+    fixed_stacks: list[sitk.Image], moving: sitk.Image, *, bridge=None, roi=None, aim=None, **cfg
 ) -> tuple[Registration, list[Registration]]:
     """Register the stacks of one acquisition onto a volume: all as one body, then each on its own.
 
@@ -96,6 +100,7 @@ def register_stacks(
         bridge: A further image in the stacks' frame of reference (such as sagittal T2) that takes
             part in the joint registration with a histogram of its own; or None.
         roi: As for :func:`register`.
+        aim: As for :func:`register`.
         **cfg: See :class:`mrsynth.register.settings.Settings`.
 
     Returns:
@@ -103,10 +108,10 @@ def register_stacks(
     """
     settings = Settings.read(cfg)
     if settings.transform == "affine":
-        raise StudyError(
-            "register.transform is 'affine' for stacks of a few slices, where it invents scale "
-            "and shear; use rigid."
-        )
+        # Of a few slices an affine would invent scale and shear; that is a subject's data, not
+        # the study's mistake.
+        log.warning("%d stacks are registered rigidly, not affinely", len(fixed_stacks))
+        settings = replace(settings, transform="rigid")
     other = _Other(moving)
     # The stacks' own refinement makes the joint one's finest level a waste.
     coarser = replace(
@@ -114,14 +119,14 @@ def register_stacks(
         levels_mm=settings.levels_mm[:2],
         samples=settings.samples[:2],
     )
-    whole = _guarded(lambda: _whole(fixed_stacks, other, coarser, roi, bridge), settings)
+    whole = _guarded(lambda: _whole(fixed_stacks, other, coarser, roi, aim, bridge), settings)
     if whole.verdict == "failed":
         return whole, [whole for _ in fixed_stacks]
     single = []
     for stack in fixed_stacks:
         result = _guarded(lambda: _stack(stack, other, whole, settings, roi), settings)  # noqa: B023
         if result.verdict == "failed":
-            result = replace(result, matrix=whole.matrix)
+            result = replace(result, matrix=whole.matrix, posed=whole.posed)
         single.append(result)
     return whole, single
 
@@ -142,7 +147,8 @@ def _guarded(work, settings: Settings) -> Registration:
         # ITK's texts name files and lines, never a patient; the class is enough for the record.
         log.warning("registration failed: %s", error)
         reason = str(error) if isinstance(error, _Hopeless) else type(error).__name__
-        return Registration(np.eye(4), "failed", {"reasons": [reason], "engine": settings.engine})
+        measures = {"reasons": [reason], "engine": settings.engine}
+        return Registration(np.eye(4), "failed", measures, posed=False)
 
 
 class _Hopeless(RuntimeError):
@@ -159,11 +165,16 @@ class _Other:
     def body(self) -> sitk.Image:
         return prepare.foreground(self.image, 0.0)
 
+    @cached_property
+    def ct(self) -> bool:
+        return is_ct(self.image)
+
     def level(self, number: int, settings: Settings, box=None) -> Moving:
-        return prepare.read_moving(self.image, self.body, settings.levels_mm[number], settings, box)
+        level_mm = settings.levels_mm[number]
+        return prepare.read_moving(self.image, self.body, level_mm, settings, box, self.ct)
 
 
-def _whole(stacks, moving, settings: Settings, roi, bridge) -> Registration:
+def _whole(stacks, moving, settings: Settings, roi, aim, bridge) -> Registration:
     _check_images([*stacks, moving.image])
     fixed = prepare.read_fixed(stacks, settings, 0)
     if bridge is not None:
@@ -171,28 +182,50 @@ def _whole(stacks, moving, settings: Settings, roi, bridge) -> Registration:
     coarse = moving.level(0, settings)
     groups = _draw(fixed, 0, settings, settings.seed)
     centre = groups[0].world.mean(axis=0)
-    found = search.scan(
-        groups[0],
-        coarse,
-        search.turns(settings.flips),
-        _targets(centre, moving.body, roi),
-        settings.search_mm,
-        settings.search_step_mm,
-        settings.min_overlap,
-    )
-    if not found:
+    places = targets(groups[0].world, moving.body, settings, roi, aim)
+    scans = [_scan(groups[0], coarse, place, settings) for place in places]
+    values = [candidate.value for found in scans for candidate in found]
+    if not values:
         raise _Hopeless("no start lets the images overlap")
-    chance = float(np.median([candidate.value for candidate in found]))
-    starts = [c.pose for c in search.peaks(found, centre, settings.candidates)]
+    chance = float(np.median(values))
+    # Each scan keeps its own peaks, so that no part of a tall image crowds out another's.
+    starts = [c.pose for found in scans for c in search.peaks(found, centre, settings.candidates)]
     candidates = _ascend(groups, coarse, starts, settings)
     if settings.level_shift_mm:
         starts = [_shifted(candidates[0].pose, sign * settings.level_shift_mm) for sign in (-1, 1)]
         candidates = _ascend(groups, coarse, [*starts, *(c.pose for c in candidates)], settings)
     finalists = search.peaks(candidates, centre, FINALISTS)
+    finalists += _elsewhere(candidates, finalists, centre, settings)
     matrix, rival = _levels(fixed, moving, finalists, settings, roi, chance)
     if settings.engine != "sampled" and len(fixed) == 1:
         matrix = _by_engine(stacks[0], moving.image, fixed[0].mask, matrix, settings)
     return _weighed(fixed, moving, matrix, settings, roi, {"rival": rival})
+
+
+def _scan(group, moving: Moving, place, settings: Settings) -> list[search.Candidate]:
+    """Poses around one place of the moving image, best first."""
+    return search.scan(
+        group,
+        moving,
+        search.turns(settings.flips),
+        [place],
+        settings.search_mm,
+        settings.search_step_mm,
+        settings.min_overlap,
+    )
+
+
+def _elsewhere(candidates, finalists, centre, settings: Settings) -> list[search.Candidate]:
+    """The best candidate out of reach of a scan around the winner, if no finalist is such a one:
+    at another part of the spine the finer level must choose, and the verdict must know."""
+
+    def away(candidate):
+        shift = (candidate.pose - finalists[0].pose) @ [*centre, 1]
+        return abs(shift[2]) > settings.search_mm[2]
+
+    if any(away(candidate) for candidate in finalists):
+        return []
+    return [candidate for candidate in candidates if away(candidate)][:1]
 
 
 def _levels(fixed, moving, finalists, settings, roi, chance):
@@ -204,7 +237,7 @@ def _levels(fixed, moving, finalists, settings, roi, chance):
         centre = np.concatenate([group.world for group in groups]).mean(axis=0)
         poses = [candidate.pose for candidate in finalists]
         level = moving.level(number, settings, _box(groups, poses))
-        finalists = search.peaks(_ascend(groups, level, poses, settings), centre, FINALISTS)
+        finalists = search.peaks(_ascend(groups, level, poses, settings), centre, FINALISTS + 1)
         if number == 1 and len(finalists) > 1:
             floor = _floor(groups, level, finalists[0].pose, centre, settings)
             rise = max(finalists[0].value - floor, 1e-9)
@@ -242,22 +275,27 @@ def _stack(stack, moving, whole: Registration, settings: Settings, roi) -> Regis
         settings.block_rotation_deg,
         settings.block_shift_mm,
     )
+    bounded = False
     for number in range(1, len(settings.levels_mm)):
         groups = _draw(fixed, number, settings, settings.seed, roi, pose, thick=True)
         level = moving.level(number, settings, _box(groups, [pose]))
-        pose = search.refine(
+        refined = search.refine(
             groups, level, pose, min_overlap=settings.min_overlap, stiffness=stiffness
-        ).pose
+        )
+        pose, bounded = refined.pose, bounded or refined.bounded
     if settings.engine != "sampled":
         pose = _by_engine(stack, moving.image, fixed[0].mask, pose, settings)
     world = np.concatenate([group.world for group in groups])
     moved = displacement(pose, whole.matrix, world)
     extra = {
+        # A stack that rests on a doubtful whole is as doubtful.
+        "rival": whole.measures.get("rival"),
         "from_whole_mm": float(np.median(moved)),
         "from_whole_deg": motion(pose @ np.linalg.inv(whole.matrix), world)["rotation_deg"],
     }
     extra["at_limit"] = bool(
-        extra["from_whole_mm"] > settings.block_shift_mm
+        bounded
+        or extra["from_whole_mm"] > settings.block_shift_mm
         or extra["from_whole_deg"] > settings.block_rotation_deg
     )
     return _weighed(fixed, moving, pose, settings, roi, extra, thick=True)
@@ -339,17 +377,6 @@ def _ascend(groups, moving, poses, settings) -> list[search.Candidate]:
         search.refine(groups, moving, pose, min_overlap=settings.min_overlap) for pose in poses
     ]
     return sorted(refined, key=lambda candidate: -candidate.value)
-
-
-def _targets(centre, body, roi) -> list[np.ndarray]:
-    """Where the samples' centre may lie in the moving image: at the landmarks or the body's centre.
-
-    The header's own position is added where the scan around that centre would not reach it.
-    """
-    if roi is not None and len(roi):
-        return [np.asarray(roi, float).mean(axis=0)]
-    place = np.argwhere(to_array(body) > 0)[:, ::-1].mean(axis=0)
-    return [np.array(body.TransformContinuousIndexToPhysicalPoint(place.tolist()))]
 
 
 def _shifted(pose, shift_mm) -> np.ndarray:

@@ -9,3 +9,10 @@ def region(record: dict) -> np.ndarray | None:
     found = [disc["centre_mm"] for disc in record.get("discs") or []]
     found += list(record.get("canal") or [])
     return np.array(found, float) if found else None
+
+
+def aim(record: dict) -> np.ndarray | None:
+    """Where stacks of a lumbar examination most likely lie: the discs' mean (LPS mm); None without
+    discs, since the canal's mean follows the CT's length and not the spine's."""
+    found = [disc["centre_mm"] for disc in record.get("discs") or []]
+    return np.mean(found, axis=0) if found else None

@@ -152,7 +152,12 @@ def points(
 
 
 def read_moving(
-    image: sitk.Image, mask: sitk.Image, level_mm: float, settings: Settings, box=None
+    image: sitk.Image,
+    mask: sitk.Image,
+    level_mm: float,
+    settings: Settings,
+    box=None,
+    ct: bool | None = None,
 ) -> Moving:
     """The moving image at a level.
 
@@ -162,12 +167,14 @@ def read_moving(
         level_mm: Resolution.
         settings: For the CT's window and upper bound.
         box: Two corners, LPS mm, outside which nothing is needed; None keeps all.
+        ct: Whether it holds HU; None looks at its values. The box alone may show no air.
     """
+    ct = is_ct(image) if ct is None else ct
     if box is not None:
         image = crop(image, *box)
     small = smooth(image, level_mm)
     array = to_array(small)
-    if is_ct(image):
+    if ct:
         outside = (
             to_array(sitk.Resample(mask, small, sitk.Transform(), sitk.sitkNearestNeighbor)) == 0
         )

@@ -22,12 +22,18 @@ STEPS = 60
 """Iterations per refinement; gradient ascent converges in about 20."""
 
 
+NEAR_BOUND = 0.98
+"""Share of a limit from which the search counts as held back by it."""
+
+
 @dataclass(frozen=True)
 class Candidate:
-    """A pose (4×4, fixed→moving) with its mutual information."""
+    """A pose (4×4, fixed→moving) with its mutual information, and whether a limit of the search
+    holds it back on some axis."""
 
     pose: np.ndarray
     value: float
+    bounded: bool = False
 
 
 def turns(flips: bool) -> list[np.ndarray]:
@@ -160,7 +166,8 @@ def refine(
         options={"maxiter": STEPS, "ftol": 1e-7, "maxls": 12},
     )
     best = build(result.x)
-    return Candidate(best, similarity(groups, moving, best, min_overlap)[0])
+    bounded = stiffness is not None and bool(np.any(np.abs(result.x) >= NEAR_BOUND * scale))
+    return Candidate(best, similarity(groups, moving, best, min_overlap)[0], bounded)
 
 
 def perturbed(pose: np.ndarray, centre: np.ndarray, shift_mm: float) -> list[np.ndarray]:

@@ -21,7 +21,8 @@ class Settings:
         seed: Of the sampling; the same seed gives the same result.
         levels_mm: Resolutions from coarse to fine; the first is that of the scan.
         samples: Fixed samples per level.
-        search_mm: Half range (x, y, z) of the scan over translations around the bodies' centres.
+        search_mm: Half range (x, y, z) of the scan over translations around the landmarks' or the
+            body's centre; the scan is repeated along z until it covers a taller spine or body.
         search_step_mm: Step of that scan.
         level_shift_mm: Distance along the spine at which rivals one vertebra off are tried; 0:
             none.
@@ -33,8 +34,10 @@ class Settings:
         min_overlap: Share of fixed samples inside the moving field below which a pose is no
             candidate.
         block_samples: Fixed samples of one stack at every finer level.
-        block_rotation_deg: How far a stack may turn from the whole image's pose.
-        block_shift_mm: How far a stack's centre may move from the whole image's pose.
+        block_rotation_deg: How far a stack may turn about each axis at each of the finer levels; a
+            stack that is held back by this, or ends farther from the whole image's pose, is marked
+            ``at_limit``.
+        block_shift_mm: How far a stack's centre may move, in the same way.
         block_stiffness: Strength of the pull of a stack towards the whole image's pose, nats at
             the limits above (stacks of few slices are weak along their normal).
         accept_rival: Largest rise of a rival over chance, relative to that of the winner.
