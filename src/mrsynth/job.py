@@ -24,8 +24,8 @@ log = logging.getLogger("mrsynth")
 READERS = ("mrsynth.dicom", "mrsynth.pixels", "mrsynth.stacks", "mrsynth.contrast")
 """Modules that handle header text: an unforeseen error from there may quote it."""
 
-OPTIONAL = ("bridge_record",)
-"""Inputs without which a stage can go on: a refusal there does not refuse the subject."""
+OPTIONAL = ("bridge_record", "file")
+"""Inputs that refuse nobody: a record without which a stage can go on, a file of the user's."""
 
 
 def run(snakemake, work: Callable[[SimpleNamespace], dict | None]) -> None:

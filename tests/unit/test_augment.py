@@ -52,7 +52,7 @@ def test_shifts_are_whole_pixels_within_the_padding():
     seen = set()
     for _ in range(40):
         matrix = augment.draw(1, (32, 64), **{**NOTHING, "pad_ratio": 1.25})
-        moved = augment.apply(image, matrix)
+        moved = augment.apply(image, matrix, border="background")
         dy, dx = round(float(matrix[0, 1, 2]) * 16), round(float(matrix[0, 0, 2]) * 32)
         seen.add((dy, dx))
         padded = torch.nn.functional.pad(image, (8, 8, 4, 4), value=-1.0)
@@ -100,5 +100,13 @@ def test_draws_follow_torchs_seed():
 @pytest.mark.parametrize("size", [(32, 32), (20, 44)])
 def test_background_fills_what_lies_outside(size):
     image = torch.ones(1, 1, *size)
-    moved = augment.apply(image, torch.tensor([[[1.0, 0, 1.0], [0, 1.0, 0]]]))
+    matrix = torch.tensor([[[1.0, 0, 1.0], [0, 1.0, 0]]])
+    moved = augment.apply(image, matrix, border="background")
     assert torch.allclose(moved[..., size[1] // 2 :], torch.tensor(-1.0))
+
+
+def test_reflection_mirrors_the_image_at_its_border():
+    image = torch.arange(8.0).reshape(1, 1, 1, 8).expand(1, 1, 4, 8)
+    matrix = torch.tensor([[[1.0, 0, 0.5], [0, 1.0, 0]]])  # two pixels to the left
+    moved = augment.apply(image, matrix, border="reflect")
+    assert moved[0, 0, 0].tolist() == [2, 3, 4, 5, 6, 7, 7, 6]

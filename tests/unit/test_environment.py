@@ -1,6 +1,8 @@
 """The conda file and the pip lock name the same versions of the same direct dependencies."""
 
+import ast
 import re
+import sys
 from pathlib import Path
 
 import yaml
@@ -26,6 +28,17 @@ def conda() -> dict[str, str]:
     return {name: v for name, v in found.items() if name not in NOT_PINNED and name != "-e"}
 
 
+def imported(path: Path) -> set[str]:
+    """First parts of the names that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
 def test_same_versions():
     lock = locked()
     assert {name: lock.get(name) for name in conda()} == conda()
@@ -43,12 +56,9 @@ def test_imports_are_declared():
         "yaml": "pyyaml",
         "SimpleITK": "simpleitk",
     }
-    pattern = re.compile(r"^\s*(?:import|from) (\w+)", re.MULTILINE)
     sources = [*(ROOT / "src").rglob("*.py"), *(ROOT / "workflow/scripts").glob("*.py")]
-    import sys
-
-    used = {name for path in sources for name in pattern.findall(path.read_text())}
-    third = {name for name in used if name not in sys.stdlib_module_names} - {"mrsynth"}
+    used = {name for path in sources for name in imported(path)}
+    third = used - set(sys.stdlib_module_names) - {"mrsynth"}
     declared = set(conda())
     missing = {name for name in third if distribution.get(name, name).lower() not in declared}
     assert not missing
