@@ -32,7 +32,7 @@ test: check unit  ## formatters' checks, lint and all tests
 check: $(STAMP)  ## ruff, snakefmt and snakemake --lint
 	ruff check $(SOURCES)
 	ruff format --check $(SOURCES)
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow/rules workflow/inputs
 	snakemake --lint
 
 unit: $(STAMP)  ## the tests alone
@@ -44,7 +44,7 @@ reference: $(STAMP)  ## write the config reference into config/README.md
 format: $(STAMP)  ## put everything in form
 	ruff check --fix $(SOURCES)
 	ruff format $(SOURCES)
-	snakefmt Snakefile workflow/rules
+	snakefmt Snakefile workflow/rules workflow/inputs
 
 clean:  ## remove results, logs and Snakemake's notes (keeps .venv and private/)
 	rm -rf results logs .snakemake

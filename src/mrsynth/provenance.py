@@ -8,6 +8,7 @@ the adapter and of all modules of the package that it imports, without comments 
 import ast
 import hashlib
 import importlib.util
+import os
 import subprocess
 from dataclasses import dataclass
 from functools import cache
@@ -55,6 +56,12 @@ def fingerprint(script: str | Path, modules: tuple[str, ...] = ()) -> str:
         queue += file.imports
     listing = "".join(f"{name}\0{digests[name]}\n" for name in sorted(digests))
     return hashlib.sha256(listing.encode()).hexdigest()[:16]
+
+
+def lead_jobs_to(folder: Path) -> None:
+    """Make jobs import the package from this folder, whatever else is installed."""
+    others = [path for path in [os.environ.get("PYTHONPATH")] if path]
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(folder), *others])
 
 
 def versions() -> dict[str, str]:

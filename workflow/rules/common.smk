@@ -12,22 +12,20 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT / "src"))
+
 from mrsynth import provenance, pseudonym, sheet, study
 from mrsynth.errors import StudyError
 
-ROOT = Path(workflow.basedir)
+provenance.lead_jobs_to(ROOT / "src")
+ENVIRONMENT = str(ROOT / "envs/environment.yaml")
 COHORT = Path("results/cohort/cohort.tsv")
 SUMMARY = Path("results/conclude/summary.md")
 START = time.time()
 ROLES = ("train", "validation", "test")
 TABLES = ("cases", "methods", "differences", "verdicts", "flow")
 FIGURES = ("panel", "curves", "errors")
-
-if Path(provenance.__file__).resolve().parents[2] != ROOT.resolve():
-    raise WorkflowError(
-        f"mrsynth is imported from {Path(provenance.__file__).parent}, not from beside this Snakefile; "
-        "`make env` installs this checkout, or set PYTHONPATH to its src folder"
-    )
 
 try:
     STUDY = study.load(config, study.load_schemas(ROOT / "workflow/schemas"))
@@ -41,7 +39,7 @@ except StudyError as error:
 wildcard_constraints:
     phantom=r"\d+",
     subject=r"[A-Z2-7]{8}",
-    image="(" + "|".join(STUDY.config["images"]) + r")(_stack-\d+)?",
+    image=rf"({'|'.join(STUDY.config['images'])})(_stack-\d+)?",
     task="|".join(STUDY.tasks),
     model="|".join(sorted({m for models in STUDY.models.values() for m in models})),
     fold="|".join(map(str, range(STUDY.config["cohort"]["folds"]))),
@@ -120,7 +118,7 @@ if workflow.is_main_process:
 def tell_summary():
     """Print the closing summary, if this run made it."""
     if SUMMARY.exists() and SUMMARY.stat().st_mtime > START:
-        logger.info("\n" + SUMMARY.read_text())
+        logger.info(f"\n{SUMMARY.read_text()}")
 
 
 def tell_left_out():
@@ -128,4 +126,4 @@ def tell_left_out():
     from mrsynth import conclude
 
     records = sorted(Path("results").glob("**/sub-*.json"))
-    logger.info("\n" + conclude.listing(conclude.read_records(records)))
+    logger.info(f"\n{conclude.listing(conclude.read_records(records))}")

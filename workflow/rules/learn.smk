@@ -6,15 +6,7 @@ Steps: train (rolling state.pt beside the outputs is not an output: a failed job
 """
 
 
-def every_model():
-    """Weights of every task, model and fold."""
-    return per_model("results/train/{task}/{model}/fold-{fold}/weights.safetensors")
-
-
-def train_code(w):
-    """Fingerprint of `train` with the model's own objective, so that editing one spares the others."""
-    objective = STUDY.block("train", w.task, w.model)["objective"]
-    return code("train", [f"mrsynth.models.{objective}"])
+include: "../inputs/learn.smk"
 
 
 rule train:
@@ -30,6 +22,8 @@ rule train:
         "logs/train/{task}/{model}/fold-{fold}.log",
     benchmark:
         "results/benchmarks/train/{task}/{model}/fold-{fold}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 8
     resources:
         gpu=1,
@@ -53,6 +47,8 @@ rule synthesize:
         "logs/synthesize/{task}/{model}/fold-{fold}.log",
     benchmark:
         "results/benchmarks/synthesize/{task}/{model}/fold-{fold}.tsv"
+    conda:
+        ENVIRONMENT
     threads: 4
     resources:
         gpu=1,

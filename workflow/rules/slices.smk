@@ -6,20 +6,7 @@ Steps: window (grey levels), pick (which slice for which disc), crop (body-sized
 """
 
 
-def window_settings(w):
-    """Settings of `window` with the modality of either side."""
-    task, images = STUDY.task(w.task), STUDY.config["images"]
-    block = STUDY.block("window", w.task)
-    for side in ("source", "target"):
-        block[side]["kind"] = images[task[side]]["modality"].lower()
-    return block
-
-
-def pick_settings(w):
-    """Settings of `pick` with the frame in which the landmarks are given."""
-    task, image = STUDY.task(w.task), STUDY.block("locate")["image"]
-    frame = "fixed" if task[task["fixed"]] == image else "moving"
-    return STUDY.block("pick", w.task) | {"landmarks_frame": frame}
+include: "../inputs/slices.smk"
 
 
 rule window:
@@ -32,6 +19,8 @@ rule window:
         record="results/window/{task}/sub-{subject}.json",
     log:
         "logs/window/{task}/sub-{subject}.log",
+    conda:
+        ENVIRONMENT
     params:
         cfg=lambda w: window_settings(w),
         code=code("window"),
@@ -51,6 +40,8 @@ rule pick:
         record="results/pick/{task}/sub-{subject}.json",
     log:
         "logs/pick/{task}/sub-{subject}.log",
+    conda:
+        ENVIRONMENT
     params:
         cfg=lambda w: pick_settings(w),
         code=code("pick"),
@@ -78,6 +69,8 @@ rule crop:
         ),
     log:
         "logs/crop/{task}/sub-{subject}.log",
+    conda:
+        ENVIRONMENT
     params:
         cfg=settings("crop"),
         code=code("crop"),

@@ -1,0 +1,99 @@
+"""Inputs and settings of the rules of alignment: locate, resample, register, warp."""
+
+
+def volumes(task, subject, side, ending=".nii.gz"):
+    """Converted files of one side (source or target) of a pair, one per stack."""
+    row = row_of(task, subject)
+    names = sheet.stack_names(row[side], int(row[f"{side}_stacks"]))
+    return [f"results/convert/sub-{subject}_{name}{ending}" for name in names]
+
+
+def sides(w):
+    """Both sides of a pair by their part in the alignment: (fixed, moving)."""
+    fixed = STUDY.task(w.task)["fixed"]
+    return fixed, "source" if fixed == "target" else "target"
+
+
+def sources(w):
+    """Source volumes of a pair."""
+    return volumes(w.task, w.subject, "source")
+
+
+def targets(w):
+    """Target volumes of a pair."""
+    return volumes(w.task, w.subject, "target")
+
+
+def converted_records(w):
+    """Records of both sides' conversion."""
+    return [
+        path for side in sides(w) for path in volumes(w.task, w.subject, side, ".json")
+    ]
+
+
+def moving_volumes(w):
+    """Native volumes of the moving side, so that it is interpolated once only."""
+    return volumes(w.task, w.subject, sides(w)[1])
+
+
+def fixed_records(w):
+    """Records of the fixed side's conversion: the slice thickness to average over."""
+    return volumes(w.task, w.subject, sides(w)[0], ".json")
+
+
+def bridge(w, ending=".nii.gz"):
+    """The image that shares the fixed side's frame of reference, where the task names one and the subject has it."""
+    row = row_of(w.task, w.subject)
+    name = STUDY.task(w.task)["bridge"]
+    if not (name and row["bridge_series"]):
+        return []
+    return f"results/convert/sub-{w.subject}_{name}{ending}"
+
+
+def landmark_ct(w, ending=".nii.gz"):
+    """The native CT on which a subject's discs are looked for."""
+    image = STUDY.block("locate")["image"]
+    name = sheet.landmark_image(cohort_rows(), w.subject, image)
+    return f"results/convert/sub-{w.subject}_{name}{ending}"
+
+
+def locate_settings(w):
+    """Settings of `locate`; which image and which file it looks at is already in its inputs."""
+    block = STUDY.block("locate")
+    return {key: value for key, value in block.items() if key not in ("image", "file")}
+
+
+def landmark_file(w):
+    """The user's own labels or landmarks of a subject, where the study names such files."""
+    block = STUDY.block("locate")
+    if block["source"] == "auto":
+        return []
+    return existing(block["file"].format(subject=w.subject))
+
+
+def landmarks(w):
+    """The subject's landmarks, where the task chooses slices by disc."""
+    if STUDY.block("pick", w.task)["slices"] == "all":
+        return []
+    return f"results/locate/sub-{w.subject}.json"
+
+
+def register_settings(w):
+    """Settings of `register` with the fixed side of the pair."""
+    return STUDY.block("register", w.task) | {"fixed": STUDY.task(w.task)["fixed"]}
+
+
+def warp_settings(w):
+    """Settings of `warp` with the fixed side and the kind of alignment."""
+    task = STUDY.task(w.task)
+    return STUDY.block("warp", w.task) | {
+        "fixed": task["fixed"],
+        "alignment": task["alignment"],
+    }
+
+
+def registration(w):
+    """The registration's record, where the task needs one."""
+    if STUDY.task(w.task)["alignment"] == "none":
+        return []
+    return f"results/register/{w.task}/sub-{w.subject}.json"
