@@ -11,7 +11,7 @@ from pathlib import Path
 import yaml
 
 SEEDS = [1, 2, 3]
-ITERATIONS = 3000
+ITERATIONS = 2000
 
 
 def longer(study: dict) -> dict:
@@ -19,7 +19,6 @@ def longer(study: dict) -> dict:
     task = study["tasks"]["lumbar"]
     task["models"] = {
         "gan": {"seeds": SEEDS},
-        "l1": {"objective": "regression", "seeds": SEEDS},
         "shuffled": {"shuffle_pairs": True, "seeds": SEEDS},
     }
     study["train"] |= {
