@@ -57,6 +57,26 @@ def members(rows: list[dict], task: str, wanted: str, fold: int, cohort: dict) -
     )
 
 
+def trainees(rows: list[dict], task: str, fold: int, cohort: dict) -> list[str]:
+    """Pseudonyms of a fold's training subjects.
+
+    Raises:
+        StudyError: If there is none, with the number of pairs in each role.
+    """
+    counts = {
+        role: members(rows, task, role, fold, cohort) for role in ("train", "validation", "test")
+    }
+    if not counts["train"]:
+        found = ", ".join(f"{len(names)} {role}" for role, names in counts.items())
+        raise StudyError(
+            f"task '{task}', fold {fold} has nobody to train on ({found}); results/cohort/flow.tsv "
+            "says who was left out and why. Change 'cohort.test', 'cohort.validation' or "
+            "'cohort.folds', or set the column 'split' in config/cohort.tsv, then run "
+            "`snakemake cohort`"
+        )
+    return counts["train"]
+
+
 def find_row(rows: list[dict], task: str, subject: str) -> dict:
     """The row of an included pair.
 

@@ -265,7 +265,13 @@ def drifts(study: Study, results: Path, installed: dict[str, str]) -> list[str]:
                 "settings of 'index', 'cohort', 'images' or 'tasks' (or config/cohort.tsv) changed "
                 "since results/cohort/cohort.tsv was made; `snakemake cohort` applies them"
             )
-        if recorded.get("tree") not in (None, manifest(study.config["dicom"])):
+        lost = missing_trees(study)
+        if lost:
+            said.append(
+                f"config key 'dicom': {', '.join(lost)} can't be reached now; what is converted "
+                "already stays"
+            )
+        elif recorded.get("tree") not in (None, manifest(study.config["dicom"])):
             said.append(
                 "the DICOM tree changed since results/cohort/cohort.tsv was made; "
                 "`snakemake cohort` brings new scans in"
@@ -284,6 +290,25 @@ def drifts(study: Study, results: Path, installed: dict[str, str]) -> list[str]:
                 "results made before stay as they are; `snakemake --forceall` remakes everything"
             )
     return said
+
+
+def missing_trees(study: Study) -> list[str]:
+    """DICOM trees of the config that do not exist."""
+    return [f"'{root}'" for root in study.config["dicom"] if not Path(root).exists()]
+
+
+def check_trees(study: Study, cohort: Path) -> None:
+    """Refuse missing DICOM trees of a study that has no cohort yet and makes none itself.
+
+    Raises:
+        StudyError: Naming the folders.
+    """
+    lost = missing_trees(study)
+    if lost and not cohort.exists() and "phantom" not in study.config:
+        raise StudyError(
+            f"config key 'dicom': {', '.join(lost)} does not exist; paths are seen from the folder "
+            "in which the command runs (or --directory)"
+        )
 
 
 def tree_key(study: Study, made: str) -> str:

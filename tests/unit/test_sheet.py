@@ -37,6 +37,13 @@ def test_roles_part_the_pairs():
     assert [len(part) for part in parts] == [10, 5, 5]
 
 
+def test_a_fold_without_training_subjects_is_refused():
+    rows = [row("A", unit="0.1"), row("B", unit="0.2")]
+    with pytest.raises(StudyError, match=r"fold 0.*0 train, 0 validation, 2 test.*cohort\.test"):
+        sheet.trainees(rows, "lumbar", 0, RULE)
+    assert sheet.trainees([row("A")], "lumbar", 0, RULE) == ["A"]
+
+
 def test_excluded_and_unpaired_are_no_members():
     rows = [row("A"), row("B", status="excluded", code="INTERVAL"), row("C", pool="source")]
     assert sheet.paired(rows, "lumbar") == ["A"]

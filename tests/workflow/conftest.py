@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PARTS = ("Snakefile", "workflow", "src", "profiles")
+PARTS = ("Snakefile", "workflow", "src", "profiles", "envs")
 
 
 class Checkout:

@@ -22,6 +22,30 @@ def test_wrong_setting(changed, old, new, words):
     assert "Traceback" not in done.stderr
 
 
+def test_missing_dicom_folder(fresh, tmp_path):
+    study = fresh(tmp_path)
+    text = (tmp_path / "config/config.yaml").read_text()
+    start, end = text.index("phantom:"), text.index("images:")
+    text = text[:start] + text[end:]
+    (tmp_path / "config/config.yaml").write_text(text.replace("results/phantom/dicom", "nowhere"))
+    done = study.snakemake(check=False)
+    assert done.returncode != 0
+    assert "'nowhere' does not exist" in done.stderr
+    assert not (tmp_path / "logs").exists(), "no job was started"
+
+
+def test_a_fold_without_training_subjects(changed):
+    """Told from the sheet, before any job of the fold."""
+    sheet = changed.folder / "results/cohort/cohort.tsv"
+    lines = [line.split("\t") for line in sheet.read_text().splitlines()]
+    for line in lines[1:]:
+        line[lines[0].index("unit")] = "0.100000"
+    sheet.write_text("\n".join("\t".join(line) for line in lines) + "\n")
+    done = changed.snakemake(check=False)
+    assert done.returncode != 0
+    assert "nobody to train on" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("target", "words"),
     [

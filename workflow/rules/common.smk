@@ -31,6 +31,7 @@ try:
     STUDY = study.load(config, study.load_schemas(ROOT / "workflow/schemas"))
     study.check_targets(sys.argv[1:], STUDY)
     pseudonym.settle_key(STUDY.config["private"], STUDY.config["key_hex"])
+    study.check_trees(STUDY, COHORT)
     sheet.check_review(Path(STUDY.config["review"]), COHORT, STUDY.tasks)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
@@ -88,10 +89,12 @@ def members(w):
 
 
 def trainees(w):
-    """Pseudonyms of a fold's training subjects."""
-    return sheet.members(
-        cohort_rows(), w.task, "train", int(w.fold), STUDY.config["cohort"]
-    )
+    """Pseudonyms of a fold's training subjects; a fold without any is refused before its jobs."""
+    rows, cohort = cohort_rows(), STUDY.config["cohort"]
+    try:
+        return sheet.trainees(rows, w.task, int(w.fold), cohort)
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None
 
 
 def per_model(pattern):
