@@ -77,6 +77,22 @@ def trainees(rows: list[dict], task: str, fold: int, cohort: dict) -> list[str]:
     return counts["train"]
 
 
+def empty_folds(path: Path, tasks: list[str], cohort: dict) -> list[str]:
+    """What :func:`trainees` says of each fold that has nobody to train on; none without a sheet.
+
+    Snakemake overlooks an error of an input function where the files exist already, so that old
+    results would stand there as current ones.
+    """
+    said = []
+    for task in tasks if path.exists() else []:
+        for fold in range(cohort["folds"]):
+            try:
+                trainees(read_cohort(path), task, fold, cohort)
+            except StudyError as error:
+                said.append(str(error))
+    return said
+
+
 def find_row(rows: list[dict], task: str, subject: str) -> dict:
     """The row of an included pair.
 

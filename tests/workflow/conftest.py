@@ -37,6 +37,11 @@ class Checkout:
         assert not check or done.returncode == 0, done.stderr[-6000:] + self.logs()
         return done
 
+    def plan(self) -> str:
+        """What a dry run says (Snakemake sends it to standard output)."""
+        done = self.snakemake("--dry-run")
+        return done.stdout + done.stderr
+
     def logs(self) -> str:
         """The end of every log that holds an error."""
         texts = [path.read_text()[-2000:] for path in (self.folder / "logs").rglob("*.log")]

@@ -1,5 +1,7 @@
 """Wrong settings are refused before any job starts, with the key."""
 
+import shutil
+
 import pytest
 
 pytestmark = pytest.mark.xdist_group("workflow")
@@ -41,7 +43,9 @@ def test_a_fold_without_training_subjects(changed):
     for line in lines[1:]:
         line[lines[0].index("unit")] = "0.100000"
     sheet.write_text("\n".join("\t".join(line) for line in lines) + "\n")
-    done = changed.snakemake(check=False)
+    assert "nobody to train on" in changed.plan()
+    shutil.rmtree(changed.folder / "results/pack")
+    done = changed.snakemake("datasets", check=False)
     assert done.returncode != 0
     assert "nobody to train on" in done.stderr
 

@@ -116,6 +116,8 @@ def tell(message):
 if workflow.is_main_process:
     for drift in study.drifts(STUDY, Path("results"), provenance.versions()):
         tell(drift)
+    for empty in sheet.empty_folds(COHORT, STUDY.tasks, STUDY.config["cohort"]):
+        tell(empty)
 
 
 def tell_summary():
