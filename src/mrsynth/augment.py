@@ -102,23 +102,26 @@ def apply_mask(
     return (apply(masks, matrices, border, fill=1.0) > INSIDE).to(masks.dtype)
 
 
-def augment(
-    batch: dict[str, torch.Tensor], paired: bool = True, border: str = "reflect", **settings
-) -> dict:
-    """Transform ``source``, ``target`` and ``mask`` [n, 1, h, w] of a batch.
+def augment(batch: dict[str, torch.Tensor], border: str = "reflect", **settings) -> dict:
+    """Transform a pair's ``source``, ``target`` and ``mask`` [n, 1, h, w] by one draw.
 
     Args:
         batch: Images in [-1, 1], mask of 0 and 1.
-        paired: One draw for source, target and mask of a pair; otherwise the target draws its own,
-            and the mask follows the source.
         border: As in :func:`apply`.
         **settings: As :func:`draw` takes them.
     """
     count, _, height, width = batch["source"].shape
-    first = draw(count, (height, width), **settings)
-    second = first if paired else draw(count, (height, width), **settings)
+    matrices = draw(count, (height, width), **settings)
     return {
-        "source": apply(batch["source"], first, border),
-        "target": apply(batch["target"], second, border),
-        "mask": apply_mask(batch["mask"], first, border),
+        "source": apply(batch["source"], matrices, border),
+        "target": apply(batch["target"], matrices, border),
+        "mask": apply_mask(batch["mask"], matrices, border),
+    }
+
+
+def augment_apart(batch: dict[str, torch.Tensor], border: str = "reflect", **settings) -> dict:
+    """Transform unpaired images [n, 1, h, w], each by a draw of its own (Jin et al. 2019)."""
+    return {
+        name: apply(images, draw(len(images), tuple(images.shape[2:]), **settings), border)
+        for name, images in batch.items()
     }

@@ -70,10 +70,7 @@ class Pairs:
 
     def digest(self) -> str:
         """16 hexadecimal digits of the content."""
-        digest = hashlib.sha256(repr(tuple(self.source.shape)).encode())
-        for tensor in (self.source, self.target, self.mask):
-            digest.update(tensor.numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return _digest(self.source, self.target, self.mask)
 
 
 def read_pack(path: str | Path) -> dict[str, np.ndarray]:
@@ -82,7 +79,9 @@ def read_pack(path: str | Path) -> dict[str, np.ndarray]:
         return {name: pack[name] for name in pack.files}
 
 
-def prepare(pack: Mapping[str, np.ndarray], region: str) -> Pairs:
+def prepare(
+    pack: Mapping[str, np.ndarray], region: str, multiple: int = GENERATOR_MULTIPLE
+) -> Pairs:
     """Arrays of a pack as tensors.
 
     Args:
@@ -90,6 +89,7 @@ def prepare(pack: Mapping[str, np.ndarray], region: str) -> Pairs:
             [n].
         region: Where the mask is 1: ``image``, ``valid``, or ``body`` (inside valid). Padding to
             the networks' multiple is never in it.
+        multiple: What the networks need height and width to be multiples of.
 
     Raises:
         StudyError: If the pack holds NaN or infinite values.
@@ -101,14 +101,73 @@ def prepare(pack: Mapping[str, np.ndarray], region: str) -> Pairs:
     if region == "body":
         mask = mask * _mask(pack["body"], mask)
     size = tuple(source.shape[-2:])
-    down, right = (-side % GENERATOR_MULTIPLE for side in size)
+    down, right = (-side % multiple for side in size)
     return Pairs(
-        pad_to_multiple(source) if len(source) else source,
-        pad_to_multiple(target) if len(target) else target,
+        pad_to_multiple(source, multiple) if len(source) else source,
+        pad_to_multiple(target, multiple) if len(target) else target,
         torch.nn.functional.pad(mask, (0, right, 0, down)) if len(mask) else mask,
         np.asarray(pack["subject"]),
         size,
     )
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """Source and target images that belong to nobody in common.
+
+    Attributes:
+        source: [n, 1, h, w] in [-1, 1], padded to the networks' multiple.
+        target: [m, 1, h, w], the same size.
+    """
+
+    source: torch.Tensor
+    target: torch.Tensor
+
+    def batch(self, iteration: int, count: int, seed: int) -> dict[str, torch.Tensor]:
+        """The batch of an iteration (from 0): each side in an order of its own."""
+        sides = {"source": self.source, "target": self.target}
+        return {
+            name: images[order(iteration, count, len(images), [seed, number])]
+            for number, (name, images) in enumerate(sides.items())
+        }
+
+    def digest(self) -> str:
+        """16 hexadecimal digits of the content."""
+        return _digest(self.source, self.target)
+
+
+def prepare_unpaired(
+    packs: list[tuple[Mapping[str, np.ndarray], tuple[str, ...]]], multiple: int
+) -> Unpaired:
+    """Images of several packs as two heaps.
+
+    Args:
+        packs: Arrays of a pack file, and which of ``source`` and ``target`` to take from it.
+        multiple: What the networks need height and width to be multiples of.
+
+    Raises:
+        StudyError: If a heap is empty, or the images differ in size.
+    """
+    heaps = {}
+    for side in ("source", "target"):
+        images = [_to_tensor(pack[side], side) for pack, sides in packs if side in sides]
+        images = [part for part in images if len(part)]
+        if not images:
+            raise StudyError(
+                f"config key 'train.unpaired': there is no unpaired {side} image to train on; "
+                "use 'pairs' or 'all', or add subjects with that image alone"
+            )
+        heaps[side] = pad_to_multiple(torch.cat(images), multiple)
+    if heaps["source"].shape[2:] != heaps["target"].shape[2:]:
+        raise StudyError("the unpaired source and target images differ in size; run 'pack' anew")
+    return Unpaired(heaps["source"], heaps["target"])
+
+
+def _digest(*tensors: torch.Tensor) -> str:
+    digest = hashlib.sha256(repr(tuple(tensors[0].shape)).encode())
+    for tensor in tensors:
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def _to_tensor(images: np.ndarray, name: str) -> torch.Tensor:
@@ -131,13 +190,14 @@ def to_grey(images: torch.Tensor) -> np.ndarray:
     return ((images[:, 0].float().cpu().numpy() + 1) * HALF_RANGE).astype(np.float32)
 
 
-def order(iteration: int, count: int, total: int, seed: int) -> list[int]:
+def order(iteration: int, count: int, total: int, seed: int | list[int]) -> list[int]:
     """Which of ``total`` items an iteration takes: one permutation of all after another."""
     numbers, permutations = [], {}
     for place in range(iteration * count, (iteration + 1) * count):
         epoch, within = divmod(place, total)
         if epoch not in permutations:
-            permutations[epoch] = np.random.default_rng([seed, epoch]).permutation(total)
+            entropy = [*np.atleast_1d(seed).tolist(), epoch]
+            permutations[epoch] = np.random.default_rng(entropy).permutation(total)
         numbers.append(int(permutations[epoch][within]))
     return numbers
 

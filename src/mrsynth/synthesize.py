@@ -13,7 +13,7 @@ from torch import nn
 from mrsynth import device as devices
 from mrsynth import pairs
 from mrsynth.errors import StudyError
-from mrsynth.models import networks
+from mrsynth.models import generators, networks
 
 BATCH = 8
 """Images at once; a compromise that fits small cards, without effect on the result."""
@@ -98,7 +98,7 @@ def write_synthetic(arrays: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 
 def _build(weights: dict[str, torch.Tensor], described: dict) -> nn.Module:
-    generator = networks.Generator(**described["generator"])
+    generator = generators.build(described["generator"])
     try:
         generator.load_state_dict(weights)
     except RuntimeError as error:

@@ -11,21 +11,20 @@ import json
 import logging
 import os
 import random
-import signal
-import threading
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save as to_safetensors
 
-from mrsynth import augment, checkpoint, device, pairs, provenance
+from mrsynth import batches, checkpoint, device, pairs, provenance, recipe
 from mrsynth.errors import StudyError
-from mrsynth.models import load_objective, networks
+from mrsynth.models import generators, load_objective
 from mrsynth.progress import Progress
+from mrsynth.signals import Signals
 
 log = logging.getLogger("mrsynth")
 
@@ -42,66 +41,6 @@ NOT_IN_STAMP = ("report_seconds", "checkpoint_seconds", "share_device")
 """Settings that may change between two parts of one training: they don't touch the weights."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """The training block. Keys, units and marks are in ``workflow/schemas/train.schema.yaml``."""
-
-    objective: str = "paired"
-    seed: int = 1
-    generator: dict = field(default_factory=dict)
-    discriminator: dict = field(default_factory=dict)
-    gan_loss: str = "log"
-    lambda_l1: float = 10.0
-    l1_region: str = "valid"
-    pool_size: int = 0
-    learning_rate: float = 2e-4
-    beta1: float = 0.5
-    batch: int = 1
-    constant_iterations: int = 100_000
-    decay_iterations: int = 100_000
-    total_iterations: int = 200_000
-    flip_probability: float = augment.FLIP_PROBABILITY
-    pad_ratio: float = augment.PAD_RATIO
-    rotation_deg: float = augment.ROTATION_DEG
-    border: str = "reflect"
-    shuffle_pairs: bool = False
-    weights: str = "last"
-    validation_every: int = 1000
-    history_every: int = 100
-    device: str = "auto"
-    share_device: bool = False
-    precision: str = "fp32"
-    channels_last: bool = False
-    deterministic: bool = True
-    checkpoint_seconds: float = 300.0
-    report_seconds: float = 30.0
-
-
-GENERATOR = {
-    "filters": 64,
-    "blocks": 9,
-    "padding": "reflect",
-    "block_padding": "zero",
-    "norm": "instance",
-    "affine": True,
-    "dropout": 0.0,
-}
-"""The generator of Lee et al. 2020 (paddings and affine: their code)."""
-
-DISCRIMINATOR = {
-    "filters": 64,
-    "max_filters": 512,
-    "head": 0,
-    "strided": 5,
-    "tail": 2,
-    "kernel": 4,
-    "slope": 0.2,
-    "norm": "instance",
-    "affine": True,
-}
-"""Lee et al. 2020: two convolutions and five strided ones; order and kernel are pix2pix's."""
-
-
 class NotFiniteError(RuntimeError):
     """A loss or a weight became NaN or infinite."""
 
@@ -113,46 +52,12 @@ class Interrupted(SystemExit):
         super().__init__(INTERRUPTED)
 
 
-def settings(**cfg) -> Settings:
-    """Check a training block and fill in its defaults.
-
-    Raises:
-        StudyError: Naming an unknown or contradictory key.
-    """
-    unknown = sorted(set(cfg) - {entry.name for entry in fields(Settings)})
-    if unknown:
-        raise StudyError(f"config key 'train.{unknown[0]}' is unknown; see config/README.md")
-    for name, defaults in (("generator", GENERATOR), ("discriminator", DISCRIMINATOR)):
-        given = cfg.get(name) or {}
-        unknown = sorted(set(given) - set(defaults))
-        if unknown:
-            raise StudyError(f"config key 'train.{name}.{unknown[0]}' is unknown")
-        cfg[name] = {**defaults, **given}
-    chosen = Settings(**cfg)
-    planned = chosen.constant_iterations + chosen.decay_iterations
-    if chosen.total_iterations > planned:
-        raise StudyError(
-            f"config key 'train.total_iterations' = {chosen.total_iterations} exceeds "
-            f"constant_iterations + "
-            f"decay_iterations = {planned}, after which the learning rate is 0; raise one of these"
-        )
-    load_objective(chosen.objective)
-    return chosen
-
-
-def learning_rate(iteration: int, chosen: Settings) -> float:
-    """Rate of the step after ``iteration`` steps: constant, then linear to 0 (Lee et al. 2020)."""
-    late = max(iteration - chosen.constant_iterations, 0)
-    if not late:
-        return chosen.learning_rate
-    return chosen.learning_rate * max(1 - late / chosen.decay_iterations, 0.0)
-
-
 def train(
     train: Mapping[str, np.ndarray],
     validation: Mapping[str, np.ndarray] | None,
     folder: str | Path,
     *,
+    pools: Mapping[str, Mapping[str, np.ndarray]] | None = None,
     state_folder: str | Path | None = None,
     code: str = "",
     label: str = "train",
@@ -168,6 +73,8 @@ def train(
         validation: The same of the validation subjects; may be empty or None. Never the test
             subjects'.
         folder: Where the results go.
+        pools: ``source_pool`` and ``target_pool``: packs of the subjects with one image only, for
+            objectives on unpaired data.
         state_folder: Where the rolling state is kept; ``folder`` if left out.
         code: Fingerprint of the code; a state made by other code is not gone on with.
         label: Name for progress messages.
@@ -185,18 +92,13 @@ def train(
         checkpoint.StateMismatchError: With ``resume="strict"``.
         Interrupted: After SIGTERM, SIGUSR1 or SIGINT, when the state has been saved.
     """
-    chosen = settings(**cfg)
+    chosen = recipe.settings(**cfg)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    training = pairs.prepare(train, chosen.l1_region)
-    if not len(training):
-        raise StudyError(
-            f"{label}: no training pairs; see results/cohort/flow.tsv and the pack's JSON for "
-            f"who was left out"
-        )
-    if chosen.shuffle_pairs:
-        training = training.mismatched(chosen.seed)
-    held_out = pairs.prepare(validation, "body") if validation is not None else None
+    training = batches.gather(train, pools, chosen, label)
+    held_out = None
+    if validation is not None:
+        held_out = pairs.prepare(validation, "body", generators.multiple(chosen.generator))
     with device.acquire(chosen.device, share=chosen.share_device) as processor:
         stamp = {
             "cfg": {k: v for k, v in asdict(chosen).items() if k not in NOT_IN_STAMP},
@@ -253,7 +155,7 @@ class _Run:
             memory=lambda: device.memory_bytes(self.device),
         )
         saved = window_start = since = time.monotonic()
-        with _Signals() as signals, contextlib.closing(progress):
+        with Signals() as signals, contextlib.closing(progress):
             while self.iteration < chosen.total_iterations:
                 losses = self._step()
                 progress.update(self.iteration, losses)
@@ -277,19 +179,11 @@ class _Run:
 
     def _step(self) -> dict[str, float]:
         chosen = self.chosen
-        rate = learning_rate(self.iteration, chosen)
+        rate = recipe.learning_rate(self.iteration, chosen)
         for optimizer in self.objective.optimizers().values():
             for group in optimizer.param_groups:
                 group["lr"] = rate
-        batch = self.training.batch(self.iteration, chosen.batch, chosen.seed)
-        batch = {name: tensor.to(self.device) for name, tensor in batch.items()}
-        batch = augment.augment(
-            batch,
-            flip=chosen.flip_probability,
-            pad_ratio=chosen.pad_ratio,
-            rotation_deg=chosen.rotation_deg,
-            border=chosen.border,
-        )
+        batch = self.training.batch(self.iteration, chosen.batch, chosen.seed, self.device)
         if chosen.channels_last:
             batch = {k: v.to(memory_format=torch.channels_last) for k, v in batch.items()}
         losses = self.objective.step(batch)
@@ -320,7 +214,7 @@ class _Run:
         last = self.iteration == self.chosen.total_iterations
         if self.iteration % self.chosen.validation_every == 0 or last:
             entry["validation_mae"] = self.validate()
-        entry["lr"] = learning_rate(self.iteration - 1, self.chosen)
+        entry["lr"] = recipe.learning_rate(self.iteration - 1, self.chosen)
         entry["it_per_s"] = rate
         self.history.append(entry)
         self.sums, self.summed = {}, 0
@@ -415,30 +309,7 @@ class _Run:
         return last, self.iteration, "last"
 
 
-class _Signals:
-    """Notes SIGTERM, SIGUSR1 and SIGINT instead of dying; a second one acts as ever."""
-
-    def __init__(self):
-        self.received = False
-        self.former: dict = {}
-
-    def __enter__(self):
-        # Python allows handlers in the main thread only; elsewhere a signal is the caller's matter
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
-                self.former[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, _number, _frame) -> None:
-        self.received = True
-        self.__exit__()
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self.former.items():
-            signal.signal(number, handler)
-
-
-def _seed_everything(chosen: Settings) -> None:
+def _seed_everything(chosen: recipe.Settings) -> None:
     random.seed(chosen.seed)
     np.random.seed(chosen.seed)  # noqa: NPY002
     torch.manual_seed(chosen.seed)
@@ -450,7 +321,7 @@ def _seed_everything(chosen: Settings) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False
 
 
-def _explain_memory(error: BaseException, chosen: Settings, training) -> BaseException:
+def _explain_memory(error: BaseException, chosen: recipe.Settings, training) -> BaseException:
     """An error of too little memory as a message with a way out; any other error as it is."""
     text = str(error)
     short = isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate" in text
@@ -473,8 +344,8 @@ def _write_results(run: _Run, folder: Path, code: str) -> dict:
     options = {
         "objective": run.chosen.objective,
         "generator": run.chosen.generator,
-        "multiple": networks.GENERATOR_MULTIPLE,
-        "image_size": list(run.training.original_size),
+        "multiple": generators.multiple(run.chosen.generator),
+        "image_size": list(run.training.pairs.original_size),
         "grey_range": [0, 255],
         "weights": kind,
         "iteration": iteration,
@@ -486,7 +357,7 @@ def _write_results(run: _Run, folder: Path, code: str) -> dict:
         "precision": run.precision,
         "threads": run.threads,
         "seconds": round(run.seconds, 1),
-        "training_pairs": len(run.training),
+        **run.training.counts(),
         "validation_pairs": len(run.held_out) if run.held_out else 0,
         "data": run.training.digest(),
         "code": code,

@@ -14,6 +14,7 @@ SETTINGS = {
     "discriminator": {"filters": 4, "strided": 2},
     "gan_loss": "log",
     "lambda_l1": 10.0,
+    "discriminator_scale": 0.5,
     "pool_size": 0,
     "learning_rate": 1e-3,
     "beta1": 0.5,

@@ -7,14 +7,12 @@ import runpy
 import signal
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from mrsynth import checkpoint
@@ -22,7 +20,6 @@ from mrsynth import train as trainer
 from mrsynth.errors import StudyError
 from mrsynth.models import paired
 
-SCHEMA = Path(__file__).parents[2] / "workflow/schemas/train.schema.yaml"
 TINY = {
     "generator": {"filters": 4, "blocks": 1, "dropout": 0.2},
     "discriminator": {"filters": 4, "strided": 2},
@@ -379,43 +376,6 @@ def test_shuffled_pairs_are_another_training(tmp_path):
     assert options["data"] != _train(tmp_path / "paired")["data"]
 
 
-def test_the_rate_is_constant_then_falls_to_zero():
-    chosen = trainer.settings(
-        learning_rate=1.0, constant_iterations=4, decay_iterations=4, total_iterations=8
-    )
-    rates = [trainer.learning_rate(iteration, chosen) for iteration in range(9)]
-    assert rates == [1, 1, 1, 1, 1, 0.75, 0.5, 0.25, 0]
-
-
-def test_contradictory_settings_are_refused_by_key():
-    with pytest.raises(StudyError, match="total_iterations"):
-        trainer.settings(total_iterations=10, constant_iterations=4, decay_iterations=5)
-    with pytest.raises(StudyError, match=r"train\.lamda_l1"):
-        trainer.settings(lamda_l1=10)
-    with pytest.raises(StudyError, match=r"train\.generator\.filter"):
-        trainer.settings(generator={"filter": 10})
-    with pytest.raises(StudyError, match="pared"):
-        trainer.settings(objective="pared")
-
-
-def test_schema_and_code_have_the_same_defaults():
-    schema = yaml.safe_load(SCHEMA.read_text())
-    defaults = {}
-    for key, part in schema["properties"].items():
-        assert part["description"]
-        defaults[key] = part["default"]
-        if part["type" if "type" in part else "enum"] == "object":
-            defaults[key] = {k: v["default"] for k, v in part["properties"].items()}
-    assert defaults == asdict(trainer.settings())
-
-
-def test_the_papers_settings_are_the_default():
-    chosen = trainer.settings()
-    assert (chosen.learning_rate, chosen.lambda_l1, chosen.batch) == (2e-4, 10, 1)
-    assert (chosen.constant_iterations, chosen.total_iterations) == (100_000, 200_000)
-    assert chosen.pad_ratio == 286 / 256
-
-
 SLOW = """
 import sys, numpy as np
 from mrsynth import train
@@ -467,7 +427,7 @@ def test_the_adapters_train_and_synthesize(tmp_path, monkeypatch):
         resources=None,
         log=[str(tmp_path / "logs/train.log")],
     )
-    scripts = SCHEMA.parents[1] / "scripts"
+    scripts = Path(__file__).parents[2] / "workflow/scripts"
     with monkeypatch.context() as patch:
         _interrupt_at(patch, 6)
         with pytest.raises(SystemExit) as stop:

@@ -9,10 +9,11 @@ relies on:
 - ``optimizers() -> dict[str, Optimizer]``: all optimisers by name; the loop sets their learning
   rate.
 - ``generator``: the network that goes from source to target; its weights are the training's result.
+- ``data``: what it learns from, ``paired``, ``unpaired`` or both.
 - ``step(batch) -> dict[str, Tensor]``: one update, generators first, then discriminators; returns
-  detached losses. ``batch`` holds ``source`` and ``target`` [n, 1, h, w] in [-1, 1] and ``mask``
-  [n, 1, h, w] (1 where the reconstruction loss counts). Objectives on unpaired data read the same
-  keys; only their data differ.
+  detached losses. ``batch`` holds for paired data ``source`` and ``target`` [n, 1, h, w] in [-1, 1]
+  and ``mask`` [n, 1, h, w] (1 where the reconstruction loss counts), for unpaired data
+  ``unpaired_source`` and ``unpaired_target`` [n, 1, h, w].
 - ``describe() -> dict``: facts for ``options.json``, such as the discriminator's receptive field.
 - ``extra_state() -> dict`` and ``load_extra_state(dict)``: anything else that must survive an
   interruption, such as a pool of past fakes.
@@ -23,6 +24,8 @@ import importlib
 from importlib.util import find_spec
 
 from mrsynth.errors import StudyError
+
+OBJECTIVES = ("paired", "unpaired", "mrgan", "regression")
 
 
 def load_objective(name: str) -> type:
@@ -35,6 +38,7 @@ def load_objective(name: str) -> type:
     loaded = importlib.import_module(module) if find_spec(module) else None
     if not hasattr(loaded, "Objective"):
         raise StudyError(
-            f"config key 'train.objective' = '{name}' does not exist; use 'paired' or 'regression'"
+            f"config key 'train.objective' = '{name}' does not exist; "
+            f"use one of {', '.join(OBJECTIVES)}"
         )
     return loaded.Objective

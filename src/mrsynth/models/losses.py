@@ -6,7 +6,9 @@ from torch.nn import functional
 GAN_LOSSES = ("log", "least_squares")
 
 
-def adversarial(logits: torch.Tensor, real: bool, kind: str = "log") -> torch.Tensor:
+def adversarial(
+    logits: torch.Tensor, real: bool, kind: str = "log", real_label: float = 1.0
+) -> torch.Tensor:
     """How far a discriminator's logits are from calling everything real (or synthetic).
 
     Args:
@@ -15,9 +17,10 @@ def adversarial(logits: torch.Tensor, real: bool, kind: str = "log") -> torch.Te
         kind: ``log``: −log D or −log(1 − D), Goodfellow et al. 2014, the term of Lee et al. 2020;
             the generator takes it with ``real=True`` (the non-saturating form). ``least_squares``:
             (D − label)², Mao et al. 2017, as Jin et al. 2019 use on unpaired data.
+        real_label: What stands for real; below 1 it is smoothed (the code of Jin et al.: 0.9).
     """
     logits = logits.float()
-    label = torch.full_like(logits, float(real))
+    label = torch.full_like(logits, real_label if real else 0.0)
     if kind == "log":
         return functional.binary_cross_entropy_with_logits(logits, label)
     if kind == "least_squares":

@@ -55,7 +55,7 @@ class Generator(nn.Module):
         wide = 4 * filters
 
         def after(channels: int) -> list[nn.Module]:
-            return [*_norm(norm, channels, affine), nn.ReLU(inplace=True)]
+            return [*normalization(norm, channels, affine), nn.ReLU(inplace=True)]
 
         layers: list[nn.Module] = [_conv(1, filters, 7, padding, bias), *after(filters)]
         for channels in (filters, 2 * filters):
@@ -82,11 +82,11 @@ class ResidualBlock(nn.Module):
         bias = norm == "none"
         self.layers = nn.Sequential(
             _conv(channels, channels, 3, padding, bias),
-            *_norm(norm, channels, affine),
+            *normalization(norm, channels, affine),
             nn.ReLU(inplace=True),
             *([nn.Dropout(dropout)] if dropout else []),
             _conv(channels, channels, 3, padding, bias),
-            *_norm(norm, channels, affine),
+            *normalization(norm, channels, affine),
         )
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
@@ -94,7 +94,38 @@ class ResidualBlock(nn.Module):
         return features + self.layers(features)
 
 
-class Discriminator(nn.Module):
+class _Patches(nn.Module):
+    """What all PatchGANs know of their patches, from ``kernel`` and ``strides``."""
+
+    kernel: int
+    strides: tuple[int, ...]
+
+    @property
+    def receptive_field(self) -> int:
+        """Side in pixels of the patch that one logit sees."""
+        return receptive_field(self.kernel, self.strides)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Refuse images that shrink to nothing, or to one pixel where instance normalisation is
+        undefined.
+
+        Raises:
+            StudyError: Naming the size and the setting to lower.
+        """
+        for side in (height, width):
+            for number, stride in enumerate(self.strides):
+                side = (side + 2 - self.kernel) // stride + 1
+                # a normalised layer needs two values; two rows or columns are the safe side of that
+                if side < (2 if number < len(self.strides) - 1 else 1):
+                    raise StudyError(
+                        f"config key 'train.discriminator.strided': images of {height}×{width} "
+                        f"pixels "
+                        f"are too small for {self.strides.count(2)} strided convolutions; "
+                        "use fewer, or larger images ('pack')"
+                    )
+
+
+class Discriminator(_Patches):
     """PatchGAN: a map of logits, each for one patch of the image.
 
     Stride-1 head convolutions, stride-2 convolutions, stride-1 tail convolutions, all of one
@@ -139,7 +170,7 @@ class Discriminator(nn.Module):
             normed = 0 < number < last and norm != "none"
             layers.append(nn.Conv2d(inputs, width, kernel, stride, 1, bias=not normed))
             if normed:
-                layers += _norm(norm, width, affine)
+                layers += normalization(norm, width, affine)
             if number < last:
                 layers.append(nn.LeakyReLU(slope, inplace=True))
             inputs = width
@@ -149,29 +180,41 @@ class Discriminator(nn.Module):
         """Images [n, channels, h, w] to logits [n, 1, h', w']."""
         return self.layers(image)
 
-    @property
-    def receptive_field(self) -> int:
-        """Side in pixels of the patch that one logit sees."""
-        return receptive_field(self.kernel, self.strides)
 
-    def check_size(self, height: int, width: int) -> None:
-        """Refuse images that shrink to nothing, or to one pixel where instance normalisation is
-        undefined.
+class ForkedDiscriminator(_Patches):
+    """Two PatchGANs with one trunk: one judges images, the other pairs (Jin et al. 2019, Fig. 4).
 
-        Raises:
-            StudyError: Naming the size and the setting to lower.
-        """
-        for side in (height, width):
-            for number, stride in enumerate(self.strides):
-                side = (side + 2 - self.kernel) // stride + 1
-                # a normalised layer needs two values; two rows or columns are the safe side of that
-                if side < (2 if number < len(self.strides) - 1 else 1):
-                    raise StudyError(
-                        f"config key 'train.discriminator.strided': images of {height}×{width} "
-                        f"pixels "
-                        f"are too small for {self.strides.count(2)} strided convolutions; "
-                        "use fewer, or larger images ('pack')"
-                    )
+    Each has its own head (stride 1, one input channel for images, two for pairs) and its own tail;
+    the strided convolutions between them are shared.
+
+    Args:
+        head: Stride-1 convolutions of each head, at least 1.
+        **settings: As those of :class:`Discriminator`.
+    """
+
+    def __init__(self, *, head: int = 1, **settings):
+        super().__init__()
+        if head < 1:
+            raise StudyError(
+                "config key 'train.discriminator.head' = 0; the objective 'mrgan' judges images "
+                "and pairs, which needs a head of at least 1 convolution for each"
+            )
+        single = Discriminator(channels=1, head=head, **settings)
+        double = Discriminator(channels=2, head=head, **settings)
+        convolutions = [n for n, m in enumerate(single.layers) if isinstance(m, nn.Conv2d)]
+        strided = single.strides.count(2)
+        first = convolutions[head]
+        last = convolutions[head + strided]
+        self.strides, self.kernel = single.strides, single.kernel
+        self.image_head, self.pair_head = single.layers[:first], double.layers[:first]
+        self.trunk = single.layers[first:last]
+        self.image_tail, self.pair_tail = single.layers[last:], double.layers[last:]
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Images [n, 1, h, w] or pairs [n, 2, h, w] to logits [n, 1, h', w']."""
+        if image.shape[1] == 1:
+            return self.image_tail(self.trunk(self.image_head(image)))
+        return self.pair_tail(self.trunk(self.pair_head(image)))
 
 
 def _discriminator_widths(
@@ -234,7 +277,8 @@ def _conv(inputs: int, outputs: int, kernel: int, padding: str, bias: bool) -> n
     return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode=mode, bias=bias)
 
 
-def _norm(kind: str, channels: int, affine: bool) -> list[nn.Module]:
+def normalization(kind: str, channels: int, affine: bool) -> list[nn.Module]:
+    """Layers that normalise ``channels``: ``instance``, ``batch``, or none."""
     if kind == "instance":
         return [nn.InstanceNorm2d(channels, NORM_EPSILON, affine=affine)]
     if kind == "batch":

@@ -2,46 +2,44 @@
 
 import torch
 
-from mrsynth.models import networks
+from mrsynth.models import generators
 from mrsynth.models.losses import masked_l1
+from mrsynth.models.players import Players
 
 
 class Objective:
     """L1 between synthetic and real target; the second term of Lee et al. 2020 by itself.
 
     Args:
-        settings: The merged training block; reads ``generator`` and ``beta1``.
+        settings: The merged training block; reads ``generator``, ``learning_rate`` and ``beta1``.
         precision: Context-manager factory under which the networks run (autocast or nothing).
     """
 
+    data = ("paired",)
+
     def __init__(self, settings: dict, precision):
         self.precision = precision
-        self.generator = networks.initialize(networks.Generator(**settings["generator"]))
-        self._optimizer = torch.optim.Adam(
-            self.generator.parameters(), settings["learning_rate"], (settings["beta1"], 0.999)
-        )
+        self.generator = generators.build(settings["generator"])
+        self.players = Players({"generator": self.generator}, settings, precision)
 
     def networks(self) -> dict[str, torch.nn.Module]:
         """The generator."""
-        return {"generator": self.generator}
+        return self.players.members
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """The generator's optimiser."""
-        return {"generator": self._optimizer}
+        return self.players.optimizers
 
     def step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One update; returns ``l1`` in units of [-1, 1]."""
-        with self.precision():
-            synthetic = self.generator(batch["source"])
+        synthetic = self.players.run("generator", batch["source"])
         loss = masked_l1(synthetic, batch["target"], batch["mask"])
-        self._optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self._optimizer.step()
+        self.players.descend(("generator",), loss)
         return {"l1": loss.detach()}
 
     def describe(self) -> dict:
         """Parameter count."""
-        return {"generator_parameters": networks.parameters(self.generator)}
+        return self.players.describe()
 
     def extra_state(self) -> dict:
         """Nothing besides networks and optimisers."""

@@ -1,0 +1,61 @@
+"""The players of a GAN: networks with one Adam each, and the facts about them."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from mrsynth.models import networks
+
+
+class Players:
+    """Networks by name and their optimisers.
+
+    Args:
+        members: Networks by name, generators first.
+        settings: The merged training block; reads ``learning_rate`` and ``beta1``.
+        precision: Context-manager factory under which the networks run.
+    """
+
+    def __init__(self, members: dict[str, nn.Module], settings: dict, precision):
+        self.members = members
+        self.precision = precision
+        self.optimizers = {
+            name: torch.optim.Adam(
+                network.parameters(), settings["learning_rate"], (settings["beta1"], 0.999)
+            )
+            for name, network in members.items()
+        }
+
+    def run(self, name: str, images: torch.Tensor) -> torch.Tensor:
+        """A network's output in the set precision, as float32."""
+        with self.precision():
+            return self.members[name](images).float()
+
+    def descend(self, names: tuple[str, ...], loss: torch.Tensor) -> None:
+        """One step of some networks down a loss."""
+        for name in names:
+            self.optimizers[name].zero_grad(set_to_none=True)
+        loss.backward()
+        for name in names:
+            self.optimizers[name].step()
+
+    @contextlib.contextmanager
+    def frozen(self, *names: str) -> Iterator[None]:
+        """Spare some networks the gradients of their weights while the others learn."""
+        for name in names:
+            self.members[name].requires_grad_(False)
+        try:
+            yield
+        finally:
+            for name in names:
+                self.members[name].requires_grad_(True)
+
+    def describe(self) -> dict:
+        """Parameters of every network; of discriminators also the receptive field in pixels."""
+        facts = {f"{name}_parameters": networks.parameters(n) for name, n in self.members.items()}
+        for name, network in self.members.items():
+            if hasattr(network, "receptive_field"):
+                facts[f"{name}_receptive_field_px"] = network.receptive_field
+        return facts
