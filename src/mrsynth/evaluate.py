@@ -12,7 +12,7 @@ import pandas as pd
 
 from mrsynth import baselines as baseline_methods
 from mrsynth.errors import StudyError
-from mrsynth.metrics import METRICS
+from mrsynth.metrics import COMMON, METRICS, WHOLE
 
 COLUMNS = [
     "task",
@@ -41,7 +41,7 @@ def evaluate(
     task: str = "",
     model: str = "model",
     fold: int = 0,
-    metrics: list[str] = tuple(METRICS),
+    metrics: list[str] = COMMON,
     regions: list[str] = REGIONS,
     baselines: list[str] = baseline_methods.BASELINES,
     lookup_statistic: str = "median",
@@ -93,6 +93,8 @@ def evaluate(
             image = np.clip(made[number], 0.0, 255.0)
             for region in regions:
                 for metric in metrics:
+                    if metric in WHOLE and region != "image":
+                        continue
                     value = METRICS[metric](test["target"][number], image, mask=masks[region])
                     rows.append([task, model, fold, *who, method, region, metric, value])
     return pd.DataFrame(rows, columns=COLUMNS)

@@ -20,6 +20,8 @@ import math
 import numpy as np
 from skimage.metrics import structural_similarity
 
+from mrsynth import sharpness
+
 DATA_RANGE = 255.0
 """Range of 256 grey levels, the scale of every image from `window` on."""
 
@@ -31,6 +33,10 @@ constant."""
 SSIM_WINDOW = 7
 """Side of the sliding window in pixels: the default of scikit-image, used by most published
 values."""
+
+
+VIF_WINDOW = 41
+"""Smallest side in pixels: four scales of windows of 17 to 3 pixels."""
 
 
 def mae(reference, synthetic, *, mask=None, data_range: float = DATA_RANGE) -> float:
@@ -84,8 +90,53 @@ def ssim(reference, synthetic, *, mask=None, data_range: float = DATA_RANGE) -> 
     return float(chosen.mean()) if chosen.size else math.nan
 
 
-METRICS = {"mae": mae, "mse": mse, "psnr": psnr, "psnr_paper": psnr_paper, "ssim": ssim}
+def vifp(reference, synthetic, *, mask=None, data_range: float = DATA_RANGE) -> float:
+    """Visual information fidelity in the pixel domain of two images [h, w] (Sheikh and Bovik 2006).
+
+    1 for identical images, above 1 for a reference with enhanced contrast. Of whole images only:
+    with a mask that leaves pixels out, for images below 41 pixels or without any variation it is
+    NaN. The published constants belong to grey levels of 0–255, to which ``data_range`` is scaled.
+    """
+    first, second = _pair(reference, synthetic)
+    if not _whole(first, second, mask) or min(first.shape) < VIF_WINDOW or not first.std():
+        return math.nan
+    # Imported where it is used: it takes a second, and only super-resolution asks for it.
+    import torch
+    from torchmetrics.functional.image import visual_information_fidelity
+
+    images = [
+        torch.from_numpy(image * (255.0 / data_range))[None, None] for image in (second, first)
+    ]
+    return float(visual_information_fidelity(*images))
+
+
+def cpbd(reference, synthetic, *, mask=None, data_range: float = DATA_RANGE) -> float:
+    """Sharpness of the synthetic image [h, w] alone (:mod:`mrsynth.sharpness`), 0 to 1.
+
+    The reference is not looked at. Of whole images only; NaN on an image without edges.
+    """
+    first, second = _pair(reference, synthetic)
+    if not _whole(first, second, mask):
+        return math.nan
+    return sharpness.edge_cumulative(second * (255.0 / data_range))
+
+
+METRICS = {
+    "mae": mae,
+    "mse": mse,
+    "psnr": psnr,
+    "psnr_paper": psnr_paper,
+    "ssim": ssim,
+    "vifp": vifp,
+    "cpbd": cpbd,
+}
 """Name in the settings and in the long table → function."""
+
+COMMON = ("mae", "mse", "psnr", "psnr_paper", "ssim")
+"""What is measured unless a study asks for more."""
+
+WHOLE = ("vifp", "cpbd")
+"""Metrics of whole images, without a value in a region."""
 
 
 def _pair(reference, synthetic) -> tuple[np.ndarray, np.ndarray]:
@@ -93,6 +144,15 @@ def _pair(reference, synthetic) -> tuple[np.ndarray, np.ndarray]:
     if first.shape != second.shape:
         raise ValueError(f"images of different shapes: {first.shape} and {second.shape}")
     return first, second
+
+
+def _whole(first: np.ndarray, second: np.ndarray, mask) -> bool:
+    """Whether two images are finite, single and wholly inside the mask."""
+    if first.ndim != 2:
+        raise ValueError(f"a metric of single images [h, w] got {first.ndim} dimensions")
+    if mask is not None and not _mask(mask, first.shape).all():
+        return False
+    return bool(np.isfinite(first).all() and np.isfinite(second).all())
 
 
 def _mask(mask, shape: tuple[int, ...]) -> np.ndarray:

@@ -179,3 +179,10 @@ def test_adapter(packs, tmp_path):
     long = evaluate.read_table(out)
     assert len(long) == 4 * 5 * 3
     assert set(long["model"]) == {"m"}
+
+
+def test_metrics_of_whole_images_have_rows_of_the_region_image_alone(packs):
+    test, train = packs
+    table = evaluate.evaluate(synthetic(test), test, train, metrics=["mae", "cpbd"], baselines=[])
+    assert set(table[table["metric"] == "cpbd"]["region"]) == {"image"}
+    assert set(table[table["metric"] == "mae"]["region"]) == {"image", "valid", "body"}

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from skimage import data
 from skimage.metrics import structural_similarity
 
 from mrsynth import metrics
@@ -128,3 +129,33 @@ def test_no_image_reaches_the_printed_mean_at_its_error():
     uneven = reference + 21.19317 * np.tile([0.0, 2.0], (16, 8))
     assert metrics.mae(reference, uneven) == pytest.approx(21.19317)
     assert metrics.psnr(reference, uneven) < best
+
+
+def test_vifp_is_one_for_itself_and_falls_with_noise_and_blur():
+    image = data.camera()[:128, :128].astype(float)
+    noise = np.random.default_rng(0).normal(0, 10, image.shape)
+    assert metrics.vifp(image, image) == pytest.approx(1, abs=1e-4)
+    values = [metrics.vifp(image, image + scale * noise) for scale in (0.5, 1, 2)]
+    assert values == sorted(values, reverse=True)
+    assert values[0] < 0.9
+    assert metrics.vifp(image, image * 0 + 30) < 0.01
+
+
+def test_vifp_reads_grey_levels_whatever_their_range():
+    image = data.camera()[:64, :64].astype(float)
+    noisy = image + np.random.default_rng(0).normal(0, 20, image.shape)
+    expected = metrics.vifp(image, noisy)
+    assert metrics.vifp(image / 255, noisy / 255, data_range=1.0) == pytest.approx(expected)
+    assert expected < 0.6  # on 0–1 data with the constants of 0–255 it would be near 1
+
+
+@pytest.mark.parametrize("name", ["vifp", "cpbd"])
+def test_metrics_of_whole_images_have_no_value_in_a_region(name):
+    image = data.coins()[:128, :128].astype(float)
+    mask = np.ones(image.shape)
+    function = metrics.METRICS[name]
+    assert function(image, image, mask=mask) == function(image, image)
+    mask[0, 0] = 0
+    assert math.isnan(function(image, image, mask=mask))
+    assert math.isnan(function(image, image * np.nan))
+    assert math.isnan(function(image * 0 + 5, image * 0 + 5))
