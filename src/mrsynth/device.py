@@ -19,7 +19,7 @@ from mrsynth.errors import StudyError
 log = logging.getLogger("mrsynth")
 
 DEVICES = ("auto", "cpu", "cuda")
-PRECISIONS = ("fp32", "bf16", "auto")
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
 
 POLL_SECONDS = 2.0
 """How often a waiting training looks for a free card; short against any training."""
@@ -129,7 +129,7 @@ def use_threads(threads: int) -> int:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """``fp32`` or ``bf16``; ``auto`` takes bf16 where the processor has instructions for it."""
+    """``fp32``, ``bf16`` or ``fp16``; ``auto`` takes bf16 where the processor computes in it."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -141,10 +141,16 @@ def choose_precision(precision: str, device: torch.device) -> str:
 def autocast(
     precision: str, device: torch.device
 ) -> Callable[[], contextlib.AbstractContextManager]:
-    """A factory of contexts under which networks run in the precision (``fp32`` or ``bf16``)."""
-    if precision == "bf16":
-        return functools.partial(torch.autocast, device.type, dtype=torch.bfloat16)
+    """A factory of contexts under which networks run in a precision of :func:`choose_precision`."""
+    kinds = {"bf16": torch.bfloat16, "fp16": torch.float16}
+    if precision in kinds:
+        return functools.partial(torch.autocast, device.type, dtype=kinds[precision])
     return contextlib.nullcontext
+
+
+def scaler(precision: str, device: torch.device) -> torch.amp.GradScaler | None:
+    """What keeps small gradients from vanishing in fp16 (Micikevicius et al. 2018), else None."""
+    return torch.amp.GradScaler(device.type) if precision == "fp16" else None
 
 
 def memory_bytes(device: torch.device) -> int:

@@ -50,15 +50,19 @@ class Settings:
     border: str = "reflect"
     shuffle_pairs: bool = False
     weights: str = "last"
+    patience: int = 0
     validation_every: int = 1000
     history_every: int = 100
     device: str = "auto"
     share_device: bool = False
     precision: str = "fp32"
     channels_last: bool = False
+    compile: bool = False
     deterministic: bool = True
     checkpoint_seconds: float = 300.0
     report_seconds: float = 30.0
+    tensorboard: bool = True
+    samples: int = 4
 
 
 def settings(**cfg) -> Settings:

@@ -21,6 +21,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 
 from mrsynth import batches, checkpoint, device, pairs, provenance, recipe
+from mrsynth.curves import Curves
 from mrsynth.errors import StudyError
 from mrsynth.models import generators, load_objective
 from mrsynth.progress import Progress
@@ -37,7 +38,13 @@ COLLAPSE_LOSS = 1e-3
 COLLAPSE_GREY = 1.0
 """Grey levels; validation images whose pixels all vary less than this (SD) are empty."""
 
-NOT_IN_STAMP = ("report_seconds", "checkpoint_seconds", "share_device")
+NOT_IN_STAMP = (
+    "report_seconds",
+    "checkpoint_seconds",
+    "share_device",
+    "tensorboard",
+    "samples",
+)
 """Settings that may change between two parts of one training: they don't touch the weights."""
 
 
@@ -136,12 +143,17 @@ class _Run:
             network.to(processor)
             if chosen.channels_last:
                 network.to(memory_format=torch.channels_last)
+            if chosen.compile:
+                network.compile()
+        self.objective.players.scaler = device.scaler(self.precision, processor)
         self.iteration = 0
         self.sums: dict[str, float] = {}
         self.summed = 0
         self.history: list[dict] = []
         self.best: dict | None = None
         self.warned = False
+        self.stopped_early = False
+        self.curves = Curves(None)
         self.seconds = 0.0
 
     def loop(self, state_folder: Path, stamp: dict) -> None:
@@ -155,8 +167,13 @@ class _Run:
             memory=lambda: device.memory_bytes(self.device),
         )
         saved = window_start = since = time.monotonic()
-        with Signals() as signals, contextlib.closing(progress):
-            while self.iteration < chosen.total_iterations:
+        shown = state_folder if chosen.tensorboard else None
+        with (
+            Signals() as signals,
+            contextlib.closing(progress),
+            Curves(shown, self.iteration) as self.curves,
+        ):
+            while not self._is_done():
                 losses = self._step()
                 progress.update(self.iteration, losses)
                 if self._is_time_for_history():
@@ -200,6 +217,17 @@ class _Run:
         self.summed += 1
         return values
 
+    def _is_done(self) -> bool:
+        """Whether all iterations are made, or no validation was better for too long."""
+        chosen = self.chosen
+        waited = self.iteration - self.best["iteration"] if self.best else 0
+        self.stopped_early = bool(
+            chosen.patience
+            and waited >= chosen.patience * chosen.validation_every
+            and self.iteration < chosen.total_iterations
+        )
+        return self.stopped_early or self.iteration >= chosen.total_iterations
+
     def _is_time_for_history(self) -> bool:
         chosen = self.chosen
         return (
@@ -217,6 +245,7 @@ class _Run:
         entry["lr"] = recipe.learning_rate(self.iteration - 1, self.chosen)
         entry["it_per_s"] = rate
         self.history.append(entry)
+        self.curves.add(entry)
         self.sums, self.summed = {}, 0
         if entry.get("discriminator", 1.0) < COLLAPSE_LOSS:
             self._warn_of_collapse("the discriminator tells all synthetic images from real ones")
@@ -233,7 +262,7 @@ class _Run:
             return None
         generator = self.objective.generator
         generator.eval()
-        errors, spreads = [], []
+        errors, spreads, rows = [], [], []
         for number in range(len(self.held_out)):
             batch = {k: v.to(self.device) for k, v in self.held_out.item(number).items()}
             with torch.inference_mode(), self.objective.precision():
@@ -241,7 +270,11 @@ class _Run:
             difference = (synthetic - batch["target"]).abs() * batch["mask"]
             errors.append(float(difference.sum() / batch["mask"].sum().clamp(min=1)))
             spreads.append(float(synthetic.std()) * pairs.HALF_RANGE)
+            if number < self.chosen.samples:
+                shown = torch.cat([batch["source"], synthetic, batch["target"]], dim=3)
+                rows.append(pairs.to_grey(shown)[0])
         generator.train()
+        self.curves.show(rows, self.iteration)
         if max(spreads) < COLLAPSE_GREY:
             self._warn_of_collapse("all synthetic validation images are empty")
         error = float(np.mean(errors)) * pairs.HALF_RANGE
@@ -259,6 +292,7 @@ class _Run:
             "networks": {k: v.state_dict() for k, v in objective.networks().items()},
             "optimizers": {k: v.state_dict() for k, v in objective.optimizers().items()},
             "extra": objective.extra_state(),
+            "scaler": scaler.state_dict() if (scaler := objective.players.scaler) else None,
             "random": checkpoint.random_state(),
             "sums": self.sums,
             "summed": self.summed,
@@ -294,6 +328,8 @@ class _Run:
         for name, optimizer in self.objective.optimizers().items():
             optimizer.load_state_dict(state["optimizers"][name])
         self.objective.load_extra_state(state["extra"])
+        if self.objective.players.scaler:
+            self.objective.players.scaler.load_state_dict(state["scaler"])
         self.iteration, self.best = state["iteration"], state["best"]
         self.sums, self.summed, self.history = state["sums"], state["summed"], state["history"]
         self.seconds = state["seconds"]
@@ -349,6 +385,7 @@ def _write_results(run: _Run, folder: Path, code: str) -> dict:
         "grey_range": [0, 255],
         "weights": kind,
         "iteration": iteration,
+        "stopped_early": run.stopped_early,
         "weights_sha256": hashlib.sha256(content).hexdigest(),
         **run.objective.describe(),
         "seed": run.chosen.seed,

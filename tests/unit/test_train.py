@@ -82,7 +82,8 @@ def _history(folder):
 
 def test_training_writes_its_three_files_and_no_state(tmp_path):
     options = _train(tmp_path)
-    assert sorted(os.listdir(tmp_path)) == ["history.jsonl", "options.json", "weights.safetensors"]
+    made = ["events", "history.jsonl", "options.json", "weights.safetensors"]
+    assert sorted(os.listdir(tmp_path)) == made
     assert json.loads((tmp_path / "options.json").read_text()) == json.loads(json.dumps(options))
     assert options["discriminator_receptive_field_px"] == 34
     assert options["image_size"] == [24, 24]
@@ -376,6 +377,76 @@ def test_shuffled_pairs_are_another_training(tmp_path):
     assert options["data"] != _train(tmp_path / "paired")["data"]
 
 
+def test_patience_ends_a_training_that_gets_no_better(tmp_path):
+    options = _train(tmp_path, patience=1, learning_rate=1e-30, weights="best", total_iterations=12)
+    assert options["stopped_early"]
+    # the rate is too small for any change, so that the second validation is no better
+    assert [entry["iteration"] for entry in _history(tmp_path)] == [4, 8]
+    assert options["iteration"] == 4
+    assert not _train(tmp_path / "whole", learning_rate=1e-30)["stopped_early"]
+
+
+def test_half_precision_scales_the_loss_and_goes_on_bit_by_bit(tmp_path, monkeypatch):
+    assert _train(tmp_path / "whole", precision="fp16")["precision"] == "fp16"
+    _interrupt_at(monkeypatch, 5)
+    with pytest.raises(SystemExit):
+        _train(tmp_path / "parts", precision="fp16")
+    assert checkpoint.load(tmp_path / "parts")["scaler"]["scale"] > 1
+    _train(tmp_path / "parts", precision="fp16")
+    assert _same(tmp_path / "whole/weights.safetensors", tmp_path / "parts/weights.safetensors")
+
+
+@pytest.mark.parametrize("objective", ["unpaired", "mrgan"])
+def test_unpaired_objectives_train_on_pools_and_go_on_bit_by_bit(tmp_path, monkeypatch, objective):
+    pools = {"source_pool": _pack(3, seed=5), "target_pool": _pack(4, seed=6)}
+    discriminator = {**TINY["discriminator"], "head": 1}
+    cfg = {**TINY, "objective": objective, "discriminator": discriminator}
+
+    def run(folder):
+        return trainer.train(_pack(), _pack(2, seed=1), folder, pools=pools, **cfg)
+
+    options = run(tmp_path / "whole")
+    assert (options["unpaired_source_images"], options["unpaired_target_images"]) == (3, 4)
+    assert options["training_pairs"] == (5 if objective == "mrgan" else 0)
+    module = __import__(f"mrsynth.models.{objective}", fromlist=["Objective"])
+    plain, calls = module.Objective.step, []
+
+    def step(self, batch):
+        calls.append(1)
+        if len(calls) == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return plain(self, batch)
+
+    monkeypatch.setattr(module.Objective, "step", step)
+    with pytest.raises(SystemExit):
+        run(tmp_path / "parts")
+    run(tmp_path / "parts")
+    assert _same(tmp_path / "whole/weights.safetensors", tmp_path / "parts/weights.safetensors")
+
+
+def test_unpaired_images_may_be_the_pairs_drawn_apart(tmp_path):
+    options = _train(tmp_path, objective="unpaired", unpaired="pairs")
+    assert options["unpaired_source_images"] == options["unpaired_target_images"] == 5
+    with pytest.raises(StudyError, match=r"train\.unpaired"):
+        _train(tmp_path / "none", objective="unpaired", unpaired="pools")
+
+
+@pytest.mark.parametrize(
+    "generator",
+    [
+        {"kind": "encoder_decoder", "filters": 2, "levels": 4},
+        {"kind": "unet", "filters": 4, "levels": 3},
+    ],
+)
+def test_every_generator_trains_and_is_loaded_again(tmp_path, generator):
+    from mrsynth import synthesize
+
+    options = _train(tmp_path, generator=generator)
+    assert options["generator"]["kind"] == generator["kind"]
+    made = synthesize.load(tmp_path / "weights.safetensors", tmp_path / "options.json")
+    assert made(_pack(2)["source"]).shape == (2, 24, 24)
+
+
 SLOW = """
 import sys, numpy as np
 from mrsynth import train
@@ -433,10 +504,10 @@ def test_the_adapters_train_and_synthesize(tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as stop:
             runpy.run_path(str(scripts / "train.py"), {"snakemake": fake})
     assert stop.value.code == 75
-    assert os.listdir(folder) == [checkpoint.NEWEST]
+    assert sorted(os.listdir(folder)) == ["events", checkpoint.NEWEST]
     runpy.run_path(str(scripts / "train.py"), {"snakemake": fake})
     assert "going on from iteration 6" in (tmp_path / "logs/train.log").read_text()
-    assert sorted(os.listdir(folder)) == sorted(files)
+    assert sorted(os.listdir(folder)) == sorted([*files, "events"])
 
     fake.rule = "synthesize"
     fake.input = _Names(

@@ -5,6 +5,7 @@ relies on:
 
 - ``Objective(settings, precision)`` builds the networks from the merged training block; the random
   state at that moment decides their first weights.
+- ``players``: the :class:`mrsynth.models.players.Players` that learn.
 - ``networks() -> dict[str, nn.Module]``: every network by name, generators first.
 - ``optimizers() -> dict[str, Optimizer]``: all optimisers by name; the loop sets their learning
   rate.

@@ -22,6 +22,9 @@ WIDEST = 8
 UNET_WIDEST = 512
 """Most channels of the U-Net, as nnU-Net's planner limits them in two dimensions."""
 
+RESIDUAL_UNITS = 2
+"""Convolutions of each residual block of the U-Net, as in MONAI's tutorials."""
+
 DEFAULTS = {
     "residual": {
         "filters": 64,
@@ -42,7 +45,7 @@ DEFAULTS = {
     },
     "unet": {"filters": 32, "levels": 6, "norm": "instance", "affine": True, "dropout": 0.0},
 }
-"""Lee et al. 2020 and Jin et al. 2019; Galbusera et al. 2018; and ours, after nnU-Net."""
+"""Lee et al. 2020 and Jin et al. 2019; Galbusera et al. 2018; and ours."""
 
 
 class EncoderDecoder(nn.Module):
@@ -116,7 +119,7 @@ class EncoderDecoder(nn.Module):
 
 
 class UNet(nn.Module):
-    """MONAI's dynamic U-Net in two dimensions with 3×3 convolutions, and tanh (ours).
+    """MONAI's residual U-Net in two dimensions (Kerfoot et al. 2019), and tanh (ours).
 
     Args:
         filters: Channels of the first level, doubled at each of the others up to 512.
@@ -137,18 +140,17 @@ class UNet(nn.Module):
     ):
         super().__init__()
         # Imported where it is used: it takes seconds, and most models do without.
-        from monai.networks.nets import DynUNet
+        from monai.networks import nets
 
-        self.layers = DynUNet(
+        self.layers = nets.UNet(
             spatial_dims=2,
             in_channels=1,
             out_channels=1,
-            kernel_size=[3] * levels,
-            strides=[1] + [2] * (levels - 1),
-            upsample_kernel_size=[2] * (levels - 1),
-            filters=[min(filters * 2**level, UNET_WIDEST) for level in range(levels)],
-            dropout=dropout or None,
-            norm_name=(norm, {"affine": affine}),
+            channels=[min(filters * 2**level, UNET_WIDEST) for level in range(levels)],
+            strides=[2] * (levels - 1),
+            num_res_units=RESIDUAL_UNITS,
+            norm=(norm, {"affine": affine}),
+            dropout=dropout,
         )
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:

@@ -28,19 +28,20 @@ class Objective:
             return networks.initialize(network)
 
         self.cycle = Cycle(settings, precision, discriminator)
+        self.players = self.cycle.players
         self.precision = precision
         self.gan_loss = settings["gan_loss"]
         self.lambda_l1 = settings["lambda_l1"]
         self.paired_cycle = settings["paired_cycle"]
-        self.generator = self.cycle.players.members["generator"]
+        self.generator = self.players.members["generator"]
 
     def networks(self) -> dict[str, torch.nn.Module]:
         """Both generators, then both discriminators."""
-        return self.cycle.players.members
+        return self.players.members
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam per network, of the same name."""
-        return self.cycle.players.optimizers
+        return self.players.optimizers
 
     def step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One update of the generators, then one of the discriminators, on both kinds of data.
@@ -56,7 +57,7 @@ class Objective:
         """
         free = batch["unpaired_source"], batch["unpaired_target"]
         pair = batch["source"], batch["target"]
-        players = self.cycle.players
+        players = self.players
         made, made_pair = self.cycle.there_and_back(*free), self.cycle.there_and_back(*pair)
         with players.frozen(*DISCRIMINATORS):
             terms = self.cycle.generator_terms(*free, made)
@@ -76,7 +77,7 @@ class Objective:
         return gan + self.cycle.lambda_cycle * cycle + self.lambda_l1 * voxel
 
     def _paired_terms(self, source, target, mask, made) -> dict[str, torch.Tensor]:
-        run = self.cycle.players.run
+        run = self.players.run
         forward = run("target_discriminator", torch.cat([source, made["target"]], dim=1))
         backward = run("source_discriminator", torch.cat([target, made["source"]], dim=1))
         return {
@@ -89,7 +90,7 @@ class Objective:
 
     def _paired_discriminator_terms(self, source, target, made) -> dict[str, torch.Tensor]:
         """Loss on real and synthetic pairs; the condition comes first, the judged image second."""
-        run, terms = self.cycle.players.run, {}
+        run, terms = self.players.run, {}
         sides = (("target", source, target), ("source", target, source))
         for domain, condition, real in sides:
             name = f"{domain}_discriminator"
@@ -102,7 +103,7 @@ class Objective:
 
     def describe(self) -> dict:
         """Parameter counts and receptive fields."""
-        return self.cycle.players.describe()
+        return self.players.describe()
 
     def extra_state(self) -> dict:
         """The pools of past images."""

@@ -12,6 +12,8 @@ from mrsynth.models import networks
 class Players:
     """Networks by name and their optimisers.
 
+    ``scaler`` is None, or the loss scaler of training in fp16, which the loop puts there.
+
     Args:
         members: Networks by name, generators first.
         settings: The merged training block; reads ``learning_rate`` and ``beta1``.
@@ -21,6 +23,7 @@ class Players:
     def __init__(self, members: dict[str, nn.Module], settings: dict, precision):
         self.members = members
         self.precision = precision
+        self.scaler: torch.amp.GradScaler | None = None
         self.optimizers = {
             name: torch.optim.Adam(
                 network.parameters(), settings["learning_rate"], (settings["beta1"], 0.999)
@@ -37,9 +40,15 @@ class Players:
         """One step of some networks down a loss."""
         for name in names:
             self.optimizers[name].zero_grad(set_to_none=True)
-        loss.backward()
+        if self.scaler is None:
+            loss.backward()
+            for name in names:
+                self.optimizers[name].step()
+            return
+        self.scaler.scale(loss).backward()
         for name in names:
-            self.optimizers[name].step()
+            self.scaler.step(self.optimizers[name])
+        self.scaler.update()
 
     @contextlib.contextmanager
     def frozen(self, *names: str) -> Iterator[None]:

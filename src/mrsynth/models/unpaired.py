@@ -25,16 +25,17 @@ class Objective:
             return networks.initialize(network)
 
         self.cycle = Cycle(settings, precision, discriminator)
+        self.players = self.cycle.players
         self.precision = precision
-        self.generator = self.cycle.players.members["generator"]
+        self.generator = self.players.members["generator"]
 
     def networks(self) -> dict[str, torch.nn.Module]:
         """Both generators, then both discriminators."""
-        return self.cycle.players.members
+        return self.players.members
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """One Adam per network, of the same name."""
-        return self.cycle.players.optimizers
+        return self.players.optimizers
 
     def step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One update of the generators, then one of the discriminators.
@@ -46,7 +47,7 @@ class Objective:
             ``gan``, ``back_gan`` and ``cycle`` before λ, and each discriminator's loss.
         """
         source, target = batch["unpaired_source"], batch["unpaired_target"]
-        players = self.cycle.players
+        players = self.players
         made = self.cycle.there_and_back(source, target)
         with players.frozen(*DISCRIMINATORS):
             terms = self.cycle.generator_terms(source, target, made)
@@ -58,7 +59,7 @@ class Objective:
 
     def describe(self) -> dict:
         """Parameter counts and receptive fields."""
-        return self.cycle.players.describe()
+        return self.players.describe()
 
     def extra_state(self) -> dict:
         """The pools of past images."""
