@@ -118,6 +118,11 @@ def _try_lock(path: Path):
     return handle
 
 
+def wants_card(device: str) -> bool:
+    """Whether :func:`acquire` would give a card for this setting."""
+    return device == "cuda" or (device == "auto" and bool(visible_cards()))
+
+
 def use_threads(threads: int) -> int:
     """Let torch compute in ``threads`` threads, but no more than there are cores for this process.
 

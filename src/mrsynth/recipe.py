@@ -54,6 +54,7 @@ class Settings:
     validation_every: int = 1000
     history_every: int = 100
     device: str = "auto"
+    devices: int = 1
     share_device: bool = False
     precision: str = "fp32"
     channels_last: bool = False
@@ -88,8 +89,23 @@ def settings(**cfg) -> Settings:
             f"constant_iterations + "
             f"decay_iterations = {planned}, after which the learning rate is 0; raise one of these"
         )
+    _check_devices(chosen)
     load_objective(chosen.objective)
     return chosen
+
+
+def _check_devices(chosen: Settings) -> None:
+    """Refuse what several processes can't share."""
+    if chosen.batch % chosen.devices:
+        raise StudyError(
+            f"config key 'train.batch' = {chosen.batch} can't be shared by 'train.devices' = "
+            f"{chosen.devices}; make it a multiple"
+        )
+    if chosen.devices > 1 and "batch" in (chosen.generator["norm"], chosen.discriminator["norm"]):
+        raise StudyError(
+            "config key 'train.devices': with norm 'batch' each device would normalise by its own "
+            "images; use norm 'instance' or one device"
+        )
 
 
 def learning_rate(iteration: int, chosen: Settings) -> float:

@@ -25,12 +25,16 @@ from mrsynth.curves import Curves
 from mrsynth.errors import StudyError
 from mrsynth.models import generators, load_objective
 from mrsynth.progress import Progress
+from mrsynth.ranks import Ranks, launch
 from mrsynth.signals import Signals
 
 log = logging.getLogger("mrsynth")
 
 INTERRUPTED = 75
 """Exit code after a requested stop; sysexits.h calls it EX_TEMPFAIL: try again later."""
+
+SAVE, STOP = 1, 2
+"""What a process may wish after a step; all do what the most urgent wish is."""
 
 COLLAPSE_LOSS = 1e-3
 """A discriminator's mean loss below this has nothing left to teach; ln 2 means it can't tell."""
@@ -70,6 +74,7 @@ def train(
     label: str = "train",
     threads: int = 1,
     resume: str = "auto",
+    ranks: Ranks | None = None,
     **cfg,
 ) -> dict:
     """Train a model and write ``weights.safetensors``, ``history.jsonl`` and ``options.json``.
@@ -88,6 +93,8 @@ def train(
         threads: Processor threads; never more than there are cores.
         resume: What to do with a state of other settings, code or data: ``auto`` logs the
             difference and trains anew, ``strict`` raises.
+        ranks: The processes that train together, this one being one of them; None starts them if
+            the settings ask for several.
         **cfg: The training block.
 
     Returns:
@@ -102,6 +109,13 @@ def train(
     chosen = recipe.settings(**cfg)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    state_folder = Path(state_folder or folder)
+    if ranks is None and chosen.devices > 1:
+        packs = {"train": train, "validation": validation, **(pools or {})}
+        arguments = {"state_folder": str(state_folder), "code": code, "label": label}
+        arguments |= {"threads": max(threads // chosen.devices, 1), "resume": resume}
+        return launch(chosen.devices, packs, folder, arguments | asdict(chosen))
+    ranks = ranks or Ranks()
     training = batches.gather(train, pools, chosen, label)
     held_out = None
     if validation is not None:
@@ -114,13 +128,14 @@ def train(
         }
         if chosen.weights == "best" and held_out:
             stamp["validation"] = held_out.digest()
-        state_folder = Path(state_folder or folder)
         try:
-            run = _Run(chosen, training, held_out, processor, label, threads)
+            run = _Run(chosen, training, held_out, processor, label, threads, ranks)
             run.resume(state_folder, stamp, strict=resume == "strict")
             run.loop(state_folder, stamp)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
             raise _explain_memory(error, chosen, training) from None
+        if not ranks.first:
+            return {}
         options = _write_results(run, folder, code)
     checkpoint.remove(state_folder)
     return options
@@ -129,9 +144,9 @@ def train(
 class _Run:
     """One training in progress: the objective, its data, and all that a checkpoint holds."""
 
-    def __init__(self, chosen, training, held_out, processor, label, threads):
+    def __init__(self, chosen, training, held_out, processor, label, threads, ranks):
         self.chosen, self.training, self.held_out = chosen, training, held_out
-        self.device, self.label = processor, label
+        self.device, self.label, self.ranks = processor, label, ranks
         self.threads = device.use_threads(threads)
         _seed_everything(chosen)
         self.precision = device.choose_precision(chosen.precision, processor)
@@ -145,6 +160,7 @@ class _Run:
                 network.to(memory_format=torch.channels_last)
             if chosen.compile:
                 network.compile()
+        self.objective.players.ranks = ranks
         self.objective.players.scaler = device.scaler(self.precision, processor)
         self.iteration = 0
         self.sums: dict[str, float] = {}
@@ -167,26 +183,29 @@ class _Run:
             memory=lambda: device.memory_bytes(self.device),
         )
         saved = window_start = since = time.monotonic()
-        shown = state_folder if chosen.tensorboard else None
+        shown = state_folder if chosen.tensorboard and self.ranks.first else None
         with (
             Signals() as signals,
             contextlib.closing(progress),
             Curves(shown, self.iteration) as self.curves,
         ):
-            while not self._is_done():
+            while not self.ranks.most(self._is_done(), self.device):
                 losses = self._step()
-                progress.update(self.iteration, losses)
+                if self.ranks.first:
+                    progress.update(self.iteration, losses)
                 if self._is_time_for_history():
                     now = time.monotonic()
                     self._add_history(self.summed / max(now - window_start, 1e-9))
                     window_start = now
                 now = time.monotonic()
                 self.seconds, since = self.seconds + now - since, now
-                interrupted = signals.received
-                if interrupted or time.monotonic() - saved >= chosen.checkpoint_seconds:
+                wish = SAVE if now - saved >= chosen.checkpoint_seconds else 0
+                wish = STOP if signals.received or self.ranks.orphaned else wish
+                wish = self.ranks.most(wish, self.device)
+                if wish:
                     self.save(state_folder, stamp)
                     saved = time.monotonic()
-                if interrupted:
+                if wish == STOP:
                     log.warning(
                         "%s: stopped by signal at iteration %d; the same command goes on from here",
                         self.label,
@@ -201,9 +220,10 @@ class _Run:
             for group in optimizer.param_groups:
                 group["lr"] = rate
         batch = self.training.batch(self.iteration, chosen.batch, chosen.seed, self.device)
+        batch = self.ranks.share(batch)
         if chosen.channels_last:
             batch = {k: v.to(memory_format=torch.channels_last) for k, v in batch.items()}
-        losses = self.objective.step(batch)
+        losses = self.ranks.mean(self.objective.step(batch))
         values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
         self.iteration += 1
         for name, value in values.items():
@@ -258,7 +278,7 @@ class _Run:
 
     def validate(self) -> float | None:
         """Mean over validation slices of the MAE in the body (grey levels); None without any."""
-        if self.held_out is None or not len(self.held_out):
+        if self.held_out is None or not len(self.held_out) or not self.ranks.first:
             return None
         generator = self.objective.generator
         generator.eval()
@@ -291,7 +311,7 @@ class _Run:
             "iteration": self.iteration,
             "networks": {k: v.state_dict() for k, v in objective.networks().items()},
             "optimizers": {k: v.state_dict() for k, v in objective.optimizers().items()},
-            "extra": objective.extra_state(),
+            "extra": self.ranks.gather(objective.extra_state()),
             "scaler": scaler.state_dict() if (scaler := objective.players.scaler) else None,
             "random": checkpoint.random_state(),
             "sums": self.sums,
@@ -309,7 +329,9 @@ class _Run:
                     f"{self.label}: weights of the {name} are not finite at iteration "
                     f"{self.iteration}; the last good state is kept"
                 )
-        checkpoint.save(self.state(stamp), state_folder)
+        state = self.state(stamp)
+        if self.ranks.first:
+            checkpoint.save(state, state_folder)
 
     def resume(self, state_folder: Path, stamp: dict, strict: bool) -> None:
         """Go on from the folder's state if there is one of this very training."""
@@ -327,7 +349,7 @@ class _Run:
             network.load_state_dict(state["networks"][name])
         for name, optimizer in self.objective.optimizers().items():
             optimizer.load_state_dict(state["optimizers"][name])
-        self.objective.load_extra_state(state["extra"])
+        self.objective.load_extra_state(state["extra"][self.ranks.rank])
         if self.objective.players.scaler:
             self.objective.players.scaler.load_state_dict(state["scaler"])
         self.iteration, self.best = state["iteration"], state["best"]

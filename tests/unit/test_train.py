@@ -170,7 +170,7 @@ def test_a_state_without_one_of_its_parts_would_not_go_on_bit_by_bit(tmp_path, m
         for optimizer in state["optimizers"].values():
             optimizer["state"] = {}
     elif lost == "extra":
-        state["extra"] = {"images": []}
+        state["extra"] = [{"images": []}]
     elif lost == "python":
         state["random"]["python"] = random_.Random(99).getstate()
     else:

@@ -10,3 +10,8 @@ def train_code(w):
     """Fingerprint of `train` with the model's own objective, so that editing one spares the others."""
     objective = STUDY.block("train", w.task, w.model)["objective"]
     return code("train", [f"mrsynth.models.{objective}"])
+
+
+def cards(w):
+    """GPUs that a training asks for."""
+    return STUDY.block("train", w.task, w.model)["devices"]

@@ -26,7 +26,7 @@ rule train:
         ENVIRONMENT
     threads: 8
     resources:
-        gpu=1,
+        gpu=lambda w: cards(w),
         mem_mb=16000,
     params:
         cfg=settings("train"),

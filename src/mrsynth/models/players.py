@@ -7,12 +7,14 @@ import torch
 from torch import nn
 
 from mrsynth.models import networks
+from mrsynth.ranks import Ranks
 
 
 class Players:
     """Networks by name and their optimisers.
 
-    ``scaler`` is None, or the loss scaler of training in fp16, which the loop puts there.
+    The loop puts ``scaler`` there (the loss scaler of training in fp16, or None), and ``ranks``,
+    the processes that train together.
 
     Args:
         members: Networks by name, generators first.
@@ -24,6 +26,7 @@ class Players:
         self.members = members
         self.precision = precision
         self.scaler: torch.amp.GradScaler | None = None
+        self.ranks = Ranks()
         self.optimizers = {
             name: torch.optim.Adam(
                 network.parameters(), settings["learning_rate"], (settings["beta1"], 0.999)
@@ -40,15 +43,15 @@ class Players:
         """One step of some networks down a loss."""
         for name in names:
             self.optimizers[name].zero_grad(set_to_none=True)
-        if self.scaler is None:
-            loss.backward()
-            for name in names:
-                self.optimizers[name].step()
-            return
-        self.scaler.scale(loss).backward()
+        scaler = self.scaler
+        (loss if scaler is None else scaler.scale(loss)).backward()
         for name in names:
-            self.scaler.step(self.optimizers[name])
-        self.scaler.update()
+            self.ranks.average(self.members[name].parameters())
+        for name in names:
+            optimizer = self.optimizers[name]
+            optimizer.step() if scaler is None else scaler.step(optimizer)
+        if scaler is not None:
+            scaler.update()
 
     @contextlib.contextmanager
     def frozen(self, *names: str) -> Iterator[None]:
