@@ -17,6 +17,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/ingest.smk"
 include: "workflow/rules/align.smk"
 include: "workflow/rules/slices.smk"
+include: "workflow/rules/judge.smk"
 include: "workflow/rules/dataset.smk"
 include: "workflow/rules/learn.smk"
 include: "workflow/rules/assess.smk"
@@ -33,6 +34,7 @@ rule preprocess:
     """Up to the crops, without training: look at the figures before spending GPU hours."""
     input:
         lambda w: every_crop(w),
+        every_page(),
 
 
 rule datasets:

@@ -6,7 +6,6 @@ ends.
 """
 
 import json
-import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,12 +14,11 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from mrsynth import tallies
 from mrsynth.errors import StudyError
+from mrsynth.prose import by, count, grid, paragraphs, people, wrap
 from mrsynth.summarize import ERRORS, ordered
 from mrsynth.verdicts import registrations
-
-WIDTH = 100
-"""Columns of the terminal that the summary must fit."""
 
 ALIGNED = ("warp", "window", "pick", "crop")
 """Stages that see what the registration made."""
@@ -65,9 +63,6 @@ REMEDIES = {
 SHOWN_SUBJECTS = 8
 """Subjects named in a line about single slices."""
 
-ROLES = ("train", "validation", "test")
-"""Roles of the packs in the order of the data."""
-
 POLICIES = ("report", "fail")
 """After refusals: end well and tell them, or tell them and end with an error."""
 
@@ -94,6 +89,7 @@ def conclude(
     *,
     packs: list[dict] = (),
     excluded: list[dict] = (),
+    noted: list[dict] = (),
     on_refusal: str = "report",
     region: str = "body",
     paths: list[str] = (),
@@ -108,6 +104,7 @@ def conclude(
         packs: Records of `pack`: counts per role and subject, and the slices ``left_out``.
         excluded: Subjects that the cohort sheet leaves out: ``task``, ``subject``, ``code``,
             ``message``.
+        noted: Included pairs of the cohort sheet with ``notes``: ``task``, ``subject``, ``notes``.
         on_refusal: ``report`` or ``fail``.
         region: Region of the main numbers.
         paths: Files to point at.
@@ -123,14 +120,15 @@ def conclude(
     refused = sorted([*refused, *dropped(packs, records)], key=_rank)
     left_out = exclusions([row for row in excluded if row["code"] not in REFUSED_CODES])
     failed = on_refusal == "fail" and bool(refused)
-    subjects = {row["subject"] for row in records if row.get("subject")}
+    met = [row for row in records if row.get("subject")]
     parts = [
         "# Summary of the study",
         *_results(tables, region, packs),
-        *_data(packs),
+        *tallies.images(packs),
         *_trainings(options),
         *_left_out("Left out because of their data", refused),
         *_left_out("Not included by the cohort's rules", left_out),
+        *tallies.noted(list(noted)),
         *_slices(packs),
         *_doubts(records, refused),
         *_where(paths),
@@ -139,10 +137,10 @@ def conclude(
         parts.append("The run ends with an error because 'on_refusal' is 'fail'.")
     status = {
         "failed": failed,
-        "left_out": len({row["subject"] for row in refused}),
+        "left_out": people(refused),
         "on_refusal": on_refusal,
-        "subjects": len(subjects | {row["subject"] for row in excluded}),
-        "subjects_not_included": len({row["subject"] for row in left_out}),
+        "subjects": people([*met, *excluded]),
+        "subjects_not_included": people(left_out),
         "trainings": len(options),
     }
     return Conclusion("\n\n".join(parts) + "\n", failed, status)
@@ -230,7 +228,7 @@ def listing(records: list[dict]) -> str:
         where = f" ({row['task']})" if row["task"] else ""
         lines.append(f"- {row['subject']}{where}: {row['message']}")
     lines += [f"  - Remedy: {JUDGE}"] if doubtful else []
-    return _paragraphs(lines) + "\n"
+    return paragraphs(lines) + "\n"
 
 
 def exclusions(rows: list[dict]) -> list[dict]:
@@ -274,13 +272,13 @@ def _results(tables: list[pd.DataFrame], region: str, packs: list[dict]) -> list
         part = _of_task(methods, task)
         part = part[part["region"] == region] if len(part) else part
         if len(part):
-            parts += [_grid(_method_rows(part)), _wrap(READING)]
+            parts += [grid(_method_rows(part)), wrap(READING)]
         gaps = _of_task(differences, task)
         if len(gaps):
-            parts.append(_paragraphs(_difference_lines(gaps)))
+            parts.append(paragraphs(_difference_lines(gaps)))
         if task not in measured:
-            parts.append(_wrap(NONE_USABLE))
-    return parts or [_wrap("No test images were measured.")]
+            parts.append(wrap(NONE_USABLE))
+    return parts or [wrap("No test images were measured.")]
 
 
 def _method_rows(part: pd.DataFrame) -> list[list[str]]:
@@ -315,25 +313,6 @@ def _difference_lines(gaps: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _data(packs: list[dict]) -> list[str]:
-    """A line per task and fold: subjects and slices of each role, and the pixels' size."""
-    lines = []
-    for (task, fold), part in _by([p for p in packs if "role" in p], ("task", "fold")).items():
-        roles = [
-            f"{pack['role']} {_count(pack['subjects'], 'subject')} with "
-            f"{_count(pack['slices'], 'slice')}{_doubtful(pack)}"
-            for pack in sorted(part, key=lambda pack: ROLES.index(pack["role"]))
-        ]
-        size = f"; pixels of {part[0]['pixel_mm']:.2f} mm" if part[0].get("pixel_mm") else ""
-        lines.append(f"- {task}, fold {fold}: {', '.join(roles)}{size}")
-    return ["## Images", _paragraphs(lines)] if lines else []
-
-
-def _doubtful(pack: dict) -> str:
-    number = pack.get("slices_by_verdict", {}).get("review", 0)
-    return f" ({number} with the verdict review)" if number else ""
-
-
 def _trainings(options: list[dict]) -> list[str]:
     """A line per training: the network and the image size that the settings allowed."""
     if not options:
@@ -358,13 +337,13 @@ def _trainings(options: list[dict]) -> list[str]:
             facts.append("control: trained on shuffled pairs")
         name = f"{entry['task']}, {entry['model']}, fold {entry['fold']}"
         lines.append(f"- {name}: {', '.join(facts)}")
-    return ["## Trained models", _paragraphs(lines)]
+    return ["## Trained models", paragraphs(lines)]
 
 
 def _left_out(title: str, rows: list[dict]) -> list[str]:
     """Everybody who is not in, by stage and code, with the reason; the remedy once per reason."""
     lines = []
-    for (stage, code), part in _by(rows, ("stage", "code")).items():
+    for (stage, code), part in by(rows, ("stage", "code")).items():
         lines.append(f"- {stage}, {code}: {_subjects(part)}")
         for row in part:
             where = f" ({', '.join(row['where'])})" if row["where"] else ""
@@ -372,21 +351,17 @@ def _left_out(title: str, rows: list[dict]) -> list[str]:
             lines.append(f"  - {row['subject']}{where}{told}")
         for remedy in dict.fromkeys(row["remedy"] for row in part if row["remedy"]):
             lines.append(f"  - Remedy: {remedy}")
-    return [f"## {title}: {_subjects(rows)}", *([_paragraphs(lines)] if lines else [])]
+    return [f"## {title}: {_subjects(rows)}", *([paragraphs(lines)] if lines else [])]
 
 
 def _subjects(rows: list[dict]) -> str:
-    return _count(len({row["subject"] for row in rows}), "subject")
+    return count(people(rows), "subject")
 
 
 def _names(rows: list[dict]) -> str:
     names = sorted({row["subject"] for row in rows})
     more = len(names) - SHOWN_SUBJECTS
     return ", ".join(names[:SHOWN_SUBJECTS]) + (f" and {more} more" if more > 0 else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def _slices(packs: list[dict]) -> list[str]:
@@ -400,11 +375,11 @@ def _slices(packs: list[dict]) -> list[str]:
     rows = [dict(zip(("task", "code", "subject", "key"), one, strict=True)) for one in sorted(seen)]
     lines = [
         f"- {task}, {code}: {len(part)} of {_subjects(part)}: {_names(part)}"
-        for (task, code), part in _by(rows, ("task", "code")).items()
+        for (task, code), part in by(rows, ("task", "code")).items()
     ]
     return [
         f"## Slices left out of the packs: {len(rows)}",
-        *([_paragraphs(lines)] if lines else []),
+        *([paragraphs(lines)] if lines else []),
     ]
 
 
@@ -414,7 +389,7 @@ def _doubts(records: list[dict], refused: list[dict]) -> list[str]:
     rows = [r for r in registrations(records) if (r["subject"], r["task"]) not in gone]
     lines = [f"- {row['subject']} ({row['task']}): {row['message']}" for row in rows]
     title = f"## Other registrations not accepted by themselves: {_subjects(rows)}"
-    return [title, _paragraphs(lines)] if rows else []
+    return [title, paragraphs(lines)] if rows else []
 
 
 def _where(paths: list[str]) -> list[str]:
@@ -429,40 +404,9 @@ def _rank(row: dict) -> tuple:
     return _place(row["stage"]), row["code"], row["subject"]
 
 
-def _by(rows: list[dict], keys: tuple[str, ...]) -> dict[tuple, list[dict]]:
-    groups: dict[tuple, list[dict]] = {}
-    for row in rows:
-        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
-    return groups
-
-
 def _of_task(tables: list[pd.DataFrame], task: str) -> pd.DataFrame:
     parts = [table[table["task"] == task] for table in tables if task in set(table["task"])]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
-
-
-def _grid(rows: list[list[str]]) -> str:
-    """Columns aligned with spaces, first one left, others right; indented, so Markdown keeps
-    them."""
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        lines.append("    " + "  ".join(cells))
-    return "\n".join(lines)
-
-
-def _paragraphs(lines: list[str]) -> str:
-    return "\n".join(_wrap(line) for line in lines)
-
-
-def _wrap(line: str) -> str:
-    """Wrapped at :data:`WIDTH`, later lines under the first word after the bullet."""
-    indent = len(line) - len(line.lstrip(" -"))
-    return textwrap.fill(
-        line, WIDTH, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
-    )
 
 
 def read_options(path: str | Path) -> dict:

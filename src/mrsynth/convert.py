@@ -1,60 +1,89 @@
-"""`convert`: one stack of DICOM slices to one volume in true values and world coordinates."""
+"""`convert`: one stack of DICOM slices, or one volume file, to a volume in true values and world
+coordinates."""
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import SimpleITK as sitk
-from scipy import ndimage
 
-from mrsynth import contrast, dicom, pixels, stacks, volume
+from mrsynth import archives, contrast, dicom, digests, imagefiles, metal, pixels, stacks, volume
 from mrsynth.errors import Refusal
 
-AIR_HU = -1024.0
+AIR_HU = -1024
 """Value outside the CT's field of view: air, and the lowest value that 12-bit CT can store."""
 
 PLAUSIBLE_HU = (-500.0, 100.0)
 """A CT has air below the first and bone or a table above the second; otherwise it may not be HU."""
 
+MOST_VOXELS = 2**31
+"""Voxels of one volume: 2000 slices of 1024², four times what a node usually has memory for."""
 
-def convert(
+
+@dataclass
+class Converted:
+    """What `convert` makes.
+
+    Attributes:
+        image: The volume, LPS mm; HU or signal; int16 where that is exact, else float32.
+        field: 1 where a voxel was measured, 0 in padding and in the corners that putting a tilted
+            stack upright adds (uint8, the same grid); None where all voxels were measured.
+        record: Entries of the record, none of which names a patient.
+    """
+
+    image: sitk.Image
+    field: sitk.Image | None
+    record: dict
+
+
+def convert(files, **cfg) -> tuple[sitk.Image, dict]:
+    """The volume and the record's entries of one stack; see :func:`convert_stack`."""
+    made = convert_stack(files, **cfg)
+    return made.image, made.record
+
+
+def convert_stack(
     files,
     *,
     tilt: str = "resample",
     uneven: str = "refuse",
     tolerance_mm: float = 0.01,
     lossy: str = "refuse",
-) -> tuple[sitk.Image, dict]:
+) -> Converted:
     """Convert one stack.
 
-    Stored values become float32 by each slice's own rescale. For CT that is HU whatever the
-    photometric
-    interpretation, which only says how to display; MR stored as MONOCHROME1 is inverted once, so
-    that
-    more signal is always the larger value. Padding and CT values below −1024 become −1024 HU,
-    padding in MR 0.
+    Stored values become true ones by each slice's own rescale. For CT that is HU whatever the
+    photometric interpretation, which only says how to display; MR stored as MONOCHROME1 is
+    inverted once, so that more signal is always the larger value. Padding and CT values below
+    −1024 become −1024 HU, padding in MR 0. Padding is what the header names, and in a CT also the
+    value of a corner of the slice that lies below −1024: scanners fill what lies outside their
+    round field so, and don't always say it.
 
     Args:
-        files: Rows of one stack in order: ``path`` and ``frame`` (from 1, or empty), a data frame.
+        files: Rows of one stack in order, a data frame or a list of mappings: ``path`` and
+            ``frame`` (from 1, or empty); of a volume file also ``modality``, ``weighting`` and
+            ``plane``. ``digest``, where it is of whole files, is compared.
         tilt: ``resample`` shifts the slices of a tilted gantry within their planes onto an upright
             grid (linear interpolation), ``refuse`` refuses them.
         uneven: ``resample`` interpolates linearly along the normal to the median step, ``refuse``
-        refuses.
+            refuses.
         tolerance_mm: Largest distance of any slice's corner from its place by the volume's affine.
         lossy: ``refuse`` or ``keep`` images that were compressed with loss.
-
-    Returns:
-        The volume (LPS mm; HU or signal, float32) and the record's entries, none of which names a
-        patient.
 
     Raises:
         Refusal: If the slices don't form the volume that they should.
     """
-    slices = _read_slices(files)
-    if not slices:
+    rows = files.to_dict("records") if hasattr(files, "to_dict") else list(files)
+    if not rows:
         raise Refusal("TOO_FEW_SLICES", "the stack has no files", "run `snakemake cohort` again")
-    first = slices[0][0]
-    _check_alike([values for values, _, _ in slices])
+    if imagefiles.is_volume(rows[0]["path"]):
+        return _convert_file(rows[0])
+    slices = _read_slices(rows)
+    first = slices[0].header
+    _check_alike([part.header for part in slices])
     warnings = []
-    if any(header["LossyImageCompression"] == "01" for header, _, _ in slices):
+    if any(part.lossy for part in slices):
         if lossy == "refuse":
             raise Refusal(
                 "LOSSY",
@@ -62,18 +91,15 @@ def convert(
                 "set 'convert.lossy: keep' to use them",
             )
         warnings.append("LOSSY")
-    values = np.stack([values for _, values, _ in slices])
-    padding = np.stack([padding for _, _, padding in slices])
+    values = np.stack([part.values for part in slices])
+    padding = np.stack([part.padding for part in slices])
     place = _positions(slices, uneven, tolerance_mm)
     if isinstance(place, tuple):
         place, values, padding = _evened(place, values, padding, slices, tolerance_mm)
         warnings.append("UNEVEN")
-    fill = AIR_HU if first["Modality"] == "CT" else 0.0
-    values[padding] = fill
-    if first["Modality"] == "CT":
-        np.maximum(values, AIR_HU, out=values)
-        warnings += _implausible(values)
-    matrix = place.matrix
+    fill = _fill(values, padding, first["Modality"])
+    measured = _measured(values, padding)
+    matrix, field = place.matrix, ~padding if padding.any() else None
     if place.tilt_deg > 0:
         if tilt == "refuse":
             raise Refusal(
@@ -81,10 +107,88 @@ def convert(
                 f"the slices are tilted by {place.tilt_deg:.2f} degrees against their line",
                 "set 'convert.tilt: resample'",
             )
+        # One where all four neighbours were measured: interpolation must not mix padding in.
+        inside = np.ones(values.shape, np.float32) if field is None else field.astype(np.float32)
+        field = upright(inside, matrix, 0.0)[0] > 1 - 1e-3
         values, matrix = upright(values, matrix, fill)
         warnings.append("TILT")
-    image = volume.from_array(values.astype(np.float32), matrix)
-    return image, _record(first, image, place, len(slices), values, padding, warnings)
+    image = volume.from_array(values, matrix)
+    entries = _described(first) | {
+        "slices": len(slices),
+        "tilt_deg": place.tilt_deg,
+        "deviation_mm": place.deviation_mm,
+        "padding_voxels": int(padding.sum()),
+    }
+    return _finished(image, field, entries, measured, warnings)
+
+
+def _convert_file(row) -> Converted:
+    """A volume of a public data set: the same checks of values, the place by its own affine."""
+    image, warnings = imagefiles.read(row["path"], row["plane"], _digest(row))
+    values = volume.to_array(image)
+    padding = np.zeros(values.shape, bool)
+    if row["modality"] == "CT":
+        corners = values[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+        for low in np.unique(corners[corners < AIR_HU]):
+            padding |= values == low
+    _fill(values, padding, row["modality"])
+    made = volume.from_array(values, volume.affine(image))
+    entries = dict.fromkeys(DESCRIBED) | {
+        "modality": row["modality"],
+        "weighting": row["weighting"],
+        "manufacturer": "",
+        "plane": row["plane"],
+        "thickness_mm": float(row["thickness_mm"] or image.GetSpacing()[2]),
+        "slices": image.GetSize()[2],
+        "tilt_deg": 0.0,
+        "deviation_mm": 0.0,
+        "padding_voxels": int(padding.sum()),
+    }
+    field = ~padding if padding.any() else None
+    return _finished(made, field, entries, _measured(values, padding), warnings)
+
+
+def _fill(values: np.ndarray, padding: np.ndarray, modality: str) -> int:
+    """Write the value of padding into it, and into CT below air; in place. Returns that value."""
+    fill = AIR_HU if modality == "CT" else 0
+    values[padding] = fill
+    if modality == "CT":
+        np.maximum(values, values.dtype.type(AIR_HU), out=values)
+    return fill
+
+
+def _measured(values: np.ndarray, padding: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest value outside the padding."""
+    # Slice by slice, since the voxels of one fit into the processor's cache.
+    kept = [plane[~mask] for plane, mask in zip(values, padding, strict=True) if not mask.all()]
+    if not kept:
+        raise Refusal("EMPTY_VOLUME", "every voxel is padding", "leave the series out")
+    return float(min(part.min() for part in kept)), float(max(part.max() for part in kept))
+
+
+def _finished(image, field, entries: dict, measured: tuple, warnings: list[str]) -> Converted:
+    """Image and field, and the record: numbers and known names only, nothing that was typed."""
+    low, high = measured
+    ct = entries["modality"] == "CT"
+    if ct and not (low < PLAUSIBLE_HU[0] and high > PLAUSIBLE_HU[1]):
+        warnings.append("HU_RANGE")
+    amount = metal.metal_ml(sitk.GetArrayViewFromImage(image), image.GetSpacing()) if ct else None
+    if amount:
+        warnings.append("METAL")
+    record = entries | {
+        "thickness_mm": entries["thickness_mm"] or image.GetSpacing()[2],
+        "spacing_mm": list(image.GetSpacing()),
+        "size": list(image.GetSize()),
+        "minimum": low,
+        "maximum": high,
+        "unit": "HU" if ct else "signal",
+        "metal_ml": amount,
+        "warnings": warnings,
+    }
+    if field is None or field.all():
+        return Converted(image, None, record)
+    mask = volume.from_array(field.astype(np.uint8), volume.affine(image))
+    return Converted(image, mask, record)
 
 
 def upright(pixels: np.ndarray, matrix: np.ndarray, fill: float) -> tuple[np.ndarray, np.ndarray]:
@@ -102,6 +206,9 @@ def upright(pixels: np.ndarray, matrix: np.ndarray, fill: float) -> tuple[np.nda
     """
     spacing = np.linalg.norm(matrix[:3, :2], axis=0)
     axes = matrix[:3, :2] / spacing
+    # Imported here, since few stacks are tilted and scipy takes long to load.
+    from scipy import ndimage
+
     drift = axes.T @ matrix[:3, 2] / spacing
     depth = len(pixels)
     least = np.floor(np.minimum(0, drift * (depth - 1))).astype(int)
@@ -109,7 +216,8 @@ def upright(pixels: np.ndarray, matrix: np.ndarray, fill: float) -> tuple[np.nda
     size = (depth, pixels.shape[1] + extra[1], pixels.shape[2] + extra[0])
     result = np.full(size, fill, dtype=np.float32)
     for index, plane in enumerate(pixels):
-        shift = drift * index - least
+        # Rounding noise of 1e-8 would push the outermost rows out of the interpolator's field.
+        shift = np.round(drift * index - least, 6)
         ndimage.shift(
             np.pad(plane, ((0, extra[1]), (0, extra[0])), constant_values=fill),
             shift[::-1],
@@ -123,29 +231,36 @@ def upright(pixels: np.ndarray, matrix: np.ndarray, fill: float) -> tuple[np.nda
     return result, moved
 
 
-def read_files(path, stack: int) -> pd.DataFrame:
+def read_files(path: str | Path, stack: int) -> list[dict]:
     """Rows of one stack of a series' private table, in order.
 
     Raises:
         Refusal: ``CHANGED`` if the series has no such stack any more.
     """
-    table = pd.read_csv(
-        path, sep="\t", dtype=str, keep_default_na=False, encoding_errors="surrogateescape"
-    )
-    table = table[table["stack"] == str(stack)]
-    if table.empty:
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["stack"] == str(stack)]
+    if not rows:
         raise Refusal(
             "CHANGED", f"the series has no stack {stack} any more", "run `snakemake cohort` again"
         )
-    return table
+    return rows
 
 
-def _read_slices(files: pd.DataFrame) -> list[tuple[dict, np.ndarray, np.ndarray]]:
-    """Header values, true values and padding mask ([rows, columns]) of every slice."""
+@dataclass
+class _Slice:
+    """Header values, true values and padding mask ([rows, columns]) of one slice."""
+
+    header: dict
+    values: np.ndarray
+    padding: np.ndarray
+    lossy: bool
+
+
+def _read_slices(rows: list[dict]) -> list[_Slice]:
     slices, path, header, dataset = [], None, None, None
-    for row in files.itertuples():
-        if row.path != path:
-            path = row.path
+    for row in rows:
+        if row["path"] != path:
+            path = row["path"]
             header = dicom.read_header(path, accept_bare=True)
             if header.state != "read":
                 raise Refusal(
@@ -153,12 +268,22 @@ def _read_slices(files: pd.DataFrame) -> list[tuple[dict, np.ndarray, np.ndarray
                     header.message,
                     "send the series again, then run `snakemake cohort`",
                 )
-            dataset = pixels.read_dataset(path)
-        slices.append(_read_slice(header, dataset, str(row.frame)))
+            content = archives.read(path)
+            digests.check(content, _digest(row))
+            dataset = pixels.read_dataset(path, content)
+            voxels = len(rows) * int(dataset.Rows) * int(dataset.Columns)
+            if voxels > MOST_VOXELS:
+                raise Refusal("IMPOSSIBLE_SIZE", f"a volume of {voxels} voxels", "leave it out")
+        slices.append(_read_slice(header, dataset, str(row["frame"])))
     return slices
 
 
-def _read_slice(header: dicom.Header, dataset, frame: str):
+def _digest(row) -> str:
+    """Digest of a file's whole content in a row of the private table, or nothing."""
+    return str(row.get("content") or "")
+
+
+def _read_slice(header: dicom.Header, dataset, frame: str) -> _Slice:
     number = int(frame) - 1 if frame else 0
     if number >= len(header.slices) or bool(frame) != (header.slices[0]["frame"] != ""):
         raise Refusal("CHANGED", "a frame of the series is gone", "run `snakemake cohort` again")
@@ -167,7 +292,13 @@ def _read_slice(header: dicom.Header, dataset, frame: str):
     padding = pixels.padding(stored, dataset)
     if values["Modality"] == "MR" and values["PhotometricInterpretation"] == "MONOCHROME1":
         stored = pixels.inverted(stored, dataset)
-    return values, pixels.rescaled(stored, values), padding
+    true = pixels.rescaled(stored, values)
+    if values["Modality"] == "CT":
+        corners = true[[0, 0, -1, -1], [0, -1, 0, -1]]
+        for low in np.unique(corners[corners < AIR_HU]):
+            padding |= true == low
+    lossy = values["LossyImageCompression"] == "01" or pixels.is_lossy(dataset)
+    return _Slice(values, true, padding, lossy)
 
 
 def _check_alike(slices: list[dict]) -> None:
@@ -182,14 +313,14 @@ def _check_alike(slices: list[dict]) -> None:
 
 
 def _arrays(slices) -> tuple[np.ndarray, np.ndarray]:
-    positions = np.array([values["ImagePositionPatient"] for values, _, _ in slices])
-    orientations = np.array([values["ImageOrientationPatient"] for values, _, _ in slices])
+    positions = np.array([part.header["ImagePositionPatient"] for part in slices])
+    orientations = np.array([part.header["ImageOrientationPatient"] for part in slices])
     return positions, orientations
 
 
 def _positions(slices, uneven: str, tolerance_mm: float):
     """The stack's geometry; a tuple of it and the even positions where it must be evened first."""
-    first = slices[0][0]
+    first = slices[0].header
     positions, orientations = _arrays(slices)
     size = (int(first["Rows"]), int(first["Columns"]))
     options = {"thickness_mm": first["SliceThickness"] or 1.0, "tolerance_mm": tolerance_mm}
@@ -219,36 +350,27 @@ def _evened(place: tuple, pixels, padding, slices, tolerance_mm: float):
         raise Refusal("VARIABLE_SPACING", "uneven steps in a tilted stack", "leave the series out")
     upper = np.clip(np.searchsorted(along, target), 1, len(along) - 1)
     share = ((target - along[upper - 1]) / (along[upper] - along[upper - 1]))[:, None, None]
-    mixed = pixels[upper - 1] * (1 - share) + pixels[upper] * share
+    mixed = (pixels[upper - 1] * (1 - share) + pixels[upper] * share).astype(np.float32)
     return geometry, mixed, padding[upper - 1] | padding[upper]
 
 
-def _implausible(pixels: np.ndarray) -> list[str]:
-    return [] if pixels.min() < PLAUSIBLE_HU[0] and pixels.max() > PLAUSIBLE_HU[1] else ["HU_RANGE"]
+DESCRIBED = {
+    "field_t": "MagneticFieldStrength",
+    "tr_ms": "RepetitionTime",
+    "te_ms": "EchoTime",
+    "ti_ms": "InversionTime",
+    "flip_deg": "FlipAngle",
+    "kvp": "KVP",
+}
+"""Entries of the record that are a number of the header."""
 
 
-def _record(first, image, place, count, pixels, padding, warnings) -> dict:
-    """The sidecar: numbers and known names only, nothing that a person typed."""
-    return {
+def _described(first: dict) -> dict:
+    """Entries that the first slice's header gives."""
+    return {name: first[element] for name, element in DESCRIBED.items()} | {
         "modality": first["Modality"],
         "weighting": contrast.weighting(first),
         "manufacturer": contrast.vendor(first["Manufacturer"]),
         "plane": stacks.plane(np.array(first["ImageOrientationPatient"])),
-        "spacing_mm": list(image.GetSpacing()),
-        "size": list(image.GetSize()),
-        "thickness_mm": first["SliceThickness"] or image.GetSpacing()[2],
-        "field_t": first["MagneticFieldStrength"],
-        "tr_ms": first["RepetitionTime"],
-        "te_ms": first["EchoTime"],
-        "ti_ms": first["InversionTime"],
-        "flip_deg": first["FlipAngle"],
-        "kvp": first["KVP"],
-        "slices": count,
-        "tilt_deg": place.tilt_deg,
-        "deviation_mm": place.deviation_mm,
-        "padding_voxels": int(padding.sum()),
-        "minimum": float(pixels.min()),
-        "maximum": float(pixels.max()),
-        "unit": "HU" if first["Modality"] == "CT" else "signal",
-        "warnings": warnings,
+        "thickness_mm": first["SliceThickness"],
     }

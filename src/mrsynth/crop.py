@@ -36,6 +36,7 @@ def crop(
     *,
     box_mm: float | None = 220.0,
     verdicts: dict[int, str] | None = None,
+    posed: dict[int, bool] | None = None,
 ) -> dict[str, np.ndarray]:
     """Cut out the picked slices.
 
@@ -48,6 +49,7 @@ def crop(
         box_mm: Side of the square box around the sac's centre, mm; None, and slices without a sac,
             keep the whole slice.
         verdicts: Registration's verdict by stack number; None calls all ``accepted`` (same frame).
+        posed: Whether the registration has a pose, by stack number; None says yes.
 
     Returns:
         The arrays of the crop file (``docs/architecture.md``). Axial rows run ventral to dorsal,
@@ -76,8 +78,9 @@ def crop(
     arrays = {name: np.stack([cut[name] for cut in cuts]) for name in cuts[0]}
     arrays["name"] = np.array([str(row["name"]) for row in rows])
     arrays["key"] = np.array([slice_key(row) for row in rows])
-    verdicts = verdicts or {}
+    verdicts, posed = verdicts or {}, posed or {}
     arrays["verdict"] = np.array([verdicts.get(int(row["stack"]), "accepted") for row in rows])
+    arrays["posed"] = np.array([posed.get(int(row["stack"]), True) for row in rows], np.uint8)
     return arrays
 
 
@@ -92,6 +95,17 @@ def verdicts_of(registration: dict, stacks: int) -> dict[int, str]:
     whole = registration.get("verdict") or "failed"
     own = {int(entry["stack"]): entry["verdict"] for entry in registration.get("stacks") or []}
     return {number: own.get(number, whole) for number in range(1, stacks + 1)}
+
+
+def posed_of(registration: dict, stacks: int) -> dict[int, bool]:
+    """Whether there is a pose, by stack number, from `register`'s record; where it doesn't say,
+    a failed one has none."""
+    own = {int(entry["stack"]): entry for entry in registration.get("stacks") or []}
+    entries = {number: own.get(number, registration) for number in range(1, stacks + 1)}
+    return {
+        number: bool(entry.get("posed", entry.get("verdict", "failed") != "failed"))
+        for number, entry in entries.items()
+    }
 
 
 def measures(crops: dict[str, np.ndarray]) -> list[dict]:

@@ -13,6 +13,7 @@ import pandas as pd
 from mrsynth import baselines as baseline_methods
 from mrsynth.errors import StudyError
 from mrsynth.metrics import COMMON, METRICS, WHOLE
+from mrsynth.subjects import person
 
 COLUMNS = [
     "task",
@@ -101,8 +102,9 @@ def evaluate(
 
 
 def _check_apart(test: dict, train: dict) -> None:
-    """Nobody may be trained on and tested."""
-    both = set(map(str, test["subject"])) & set(map(str, train["subject"]))
+    """Nobody may be trained on and tested, with any of his visits."""
+    tested, trained = ({person(str(name)) for name in pack["subject"]} for pack in (test, train))
+    both = tested & trained
     if both:
         raise ValueError(f"{len(both)} subjects are in both the training and the test pack")
 

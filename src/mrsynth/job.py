@@ -21,7 +21,24 @@ from mrsynth.errors import Refusal, StudyError
 
 log = logging.getLogger("mrsynth")
 
-READERS = ("mrsynth.dicom", "mrsynth.pixels", "mrsynth.stacks", "mrsynth.contrast")
+READERS = tuple(
+    f"mrsynth.{name}"
+    for name in (
+        "acquisitions",
+        "archives",
+        "contrast",
+        "dicom",
+        "elements",
+        "files",
+        "grouping",
+        "headers",
+        "imagefiles",
+        "notes",
+        "pixels",
+        "stacks",
+        "volumes",
+    )
+)
 """Modules that handle header text: an unforeseen error from there may quote it."""
 
 OPTIONAL = ("bridge_record", "file")

@@ -6,87 +6,25 @@ never by place.
 """
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 
 from mrsynth.errors import StudyError
+from mrsynth.extent import (
+    Range,
+    anchor_of,
+    crop_range,
+    in_range,
+    offsets,
+    pixel_size,
+)
 from mrsynth.resample import antialias_sigma
+from mrsynth.subjects import person
 from mrsynth.verdicts import apply_review, check_usable
 
 SPLINE_ORDER = {"nearest": 0, "linear": 1, "cubic": 3}
-ANCHORS = {"paper": "sac", "body": "body", "none": "field"}
-
-EDGE = 1e-6
-"""Tolerance, pixels, for a pixel's centre on the border of the range."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """The part of a slice that is kept, in mm from its anchor.
-
-    Attributes:
-        ventral_mm: Upwards in the image (ventral in axial slices).
-        dorsal_mm: Downwards.
-        lateral_mm: To either side.
-        anchor: ``sac`` (the sac's centre), ``body`` (middle of the body's bounding box) or
-            ``field`` (middle of the crop).
-    """
-
-    ventral_mm: float
-    dorsal_mm: float
-    lateral_mm: float
-    anchor: str = "sac"
-
-
-def crop_range(
-    crops: list[dict],
-    *,
-    crop: str = "paper",
-    margin_mm: float = 0.0,
-    lateral_margin_mm: float | None = None,
-    quantile: float = 1.0,
-) -> Range:
-    """Measure the crop range on the training crops.
-
-    Lee et al. (2020), Fig. 3: the image begins at the most ventral part of the vertebral body,
-    reaches as far dorsally from the sac's centre, and is as wide, symmetric about the sac, as both
-    sides of the body need in all images.
-
-    Args:
-        crops: Crop files' arrays of the training subjects, verdicts applied (:func:`select`).
-        crop: ``paper``, ``body`` (bounding boxes of the body masks) or ``none`` (the whole crops).
-        margin_mm: Added on every side, mm (paper: 0).
-        lateral_margin_mm: Added on either side instead, mm; None takes ``margin_mm``.
-        quantile: Quantile of the training measures that the range must hold (1: all images, as the
-            paper).
-
-    Returns:
-        The range, to be applied to every role.
-
-    Raises:
-        StudyError: A setting is out of its range, or the crops lack the measures.
-    """
-    if crop not in ANCHORS:
-        raise StudyError(f"pack.crop is {crop!r}; use one of {', '.join(ANCHORS)}.")
-    sideward = margin_mm if lateral_margin_mm is None else lateral_margin_mm
-    if not 0 < quantile <= 1 or not min(margin_mm, sideward) >= 0:
-        raise StudyError(
-            f"pack.quantile is {quantile!r}, margin_mm {margin_mm!r}, lateral_margin_mm "
-            f"{lateral_margin_mm!r}; give 0 < quantile ≤ 1 and margins ≥ 0."
-        )
-    measures = [_measure(c, n, crop) for c in crops for n in range(len(c["key"]))]
-    measures = np.array([m for m in measures if np.isfinite(m).all()], dtype=float).reshape(-1, 2)
-    if len(measures) == 0:
-        raise StudyError(
-            f"pack.crop is {crop!r} but no training slice has "
-            + ("landmarks" if crop == "paper" else "a body")
-            + "; set pack.crop to none, or pick.slices to discs."
-        )
-    up, side = map(float, np.quantile(measures, quantile, axis=0))
-    return Range(up + margin_mm, up + margin_mm, side + sideward, ANCHORS[crop])
 
 
 def select(
@@ -201,12 +139,6 @@ PACKED = {
 }
 
 
-def pixel_size(range_: Range, size: tuple[int, int]) -> float:
-    """Side of the square pixel, mm, at which the whole range fits the size."""
-    height, width = range_.ventral_mm + range_.dorsal_mm, 2 * range_.lateral_mm
-    return max(height / size[0], width / size[1])
-
-
 def screen(
     packed: dict[str, np.ndarray],
     range_: Range,
@@ -232,7 +164,7 @@ def screen(
             f"pack.min_valid is {min_valid!r}, min_body {min_body!r}; give shares from 0 to 1."
         )
     size = packed["source"].shape[1:]
-    area = max(1, int(_in_range(range_, size, pixel_size(range_, size)).sum()))
+    area = max(1, int(in_range(range_, size, pixel_size(range_, size)).sum()))
     valid = packed["valid"].sum(axis=(1, 2), dtype=int) / area
     body = (packed["body"] & packed["valid"]).sum(axis=(1, 2), dtype=int) / area
     out = []
@@ -260,7 +192,7 @@ def assemble(
     task: str = "",
     fold: int = 0,
     role: str = "",
-    review: pd.DataFrame | None = None,
+    review: list[dict] | None = None,
     size: tuple[int, int] | list[int] = (256, 256),
     crop: str = "paper",
     margin_mm: float = 0.0,
@@ -284,7 +216,7 @@ def assemble(
         task: Name of the task.
         fold: Number of the fold.
         role: ``train``, ``validation`` or ``test``.
-        review: Table of :func:`mrsynth.verdicts.read_review`.
+        review: People's verdicts on these subjects, rows of :func:`mrsynth.verdicts.resolve`.
         size: As in :func:`pack`.
         crop: As in :func:`crop_range`.
         margin_mm: As in :func:`crop_range`.
@@ -330,11 +262,11 @@ def assemble(
     record = {
         "range": asdict(range_),
         "pixel_mm": pixel,
-        "subjects": len(set(packed["subject"].tolist())),
+        "subjects": len({person(name) for name in packed["subject"].tolist()}),
         "slices": len(packed["key"]),
         "slices_by_subject": dict(sorted(Counter(packed["subject"].tolist()).items())),
         "slices_by_verdict": dict(sorted(Counter(packed["verdict"].tolist()).items())),
-        "letterbox": 1 - float(_in_range(range_, size, pixel).mean()),
+        "letterbox": 1 - float(in_range(range_, size, pixel).mean()),
         "left_out": out,
         "left_out_by_code": dict(sorted(Counter(row["code"] for row in out).items())),
         "reviewed": changes,
@@ -372,59 +304,13 @@ def _reason(arrays: dict, n: int, verdicts, allowed: str, crop: str) -> tuple[st
     return None
 
 
-def _measure(arrays: dict, n: int, crop: str) -> tuple[float, float]:
-    """How far a slice reaches from its anchor, mm: upwards (and downwards), sidewards."""
-    if crop == "paper":
-        return float(arrays["ventral_mm"][n]), float(arrays["lateral_mm"][n])
-    shape = np.array(arrays["source"].shape[1:], dtype=float)
-    if crop == "body":
-        low, high = _bounds(arrays["body"][n])
-        shape = high - low + 1
-    height, width = shape * arrays["pixel_mm"][n] / 2
-    return float(height), float(width)
-
-
-def _anchor(arrays: dict, n: int, anchor: str) -> np.ndarray:
-    """Row and column of the point that the range is measured from."""
-    if anchor == "sac":
-        return np.asarray(arrays["sac_px"][n], dtype=float)
-    if anchor == "body":
-        return np.mean(_bounds(arrays["body"][n]), axis=0)
-    return (np.array(arrays["source"].shape[1:]) - 1) / 2
-
-
-def _bounds(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """First and last row and column of a mask; NaN if it is empty."""
-    places = np.argwhere(mask)
-    if len(places) == 0:
-        return np.full(2, np.nan), np.full(2, np.nan)
-    return places.min(axis=0), places.max(axis=0)
-
-
-def _offsets(range_: Range, size: tuple[int, int], pixel: float) -> tuple[np.ndarray, np.ndarray]:
-    """Positions of the final rows and columns from the anchor, mm; the range stands in the
-    middle."""
-    middle = (range_.dorsal_mm - range_.ventral_mm) / 2
-    rows = (np.arange(size[0]) - (size[0] - 1) / 2) * pixel + middle
-    columns = (np.arange(size[1]) - (size[1] - 1) / 2) * pixel
-    return rows, columns
-
-
-def _in_range(range_: Range, size: tuple[int, int], pixel: float) -> np.ndarray:
-    """Which pixels of the final image are no letterbox."""
-    rows, columns = _offsets(range_, size, pixel)
-    slack = EDGE * pixel
-    inside = (rows >= -range_.ventral_mm - slack) & (rows <= range_.dorsal_mm + slack)
-    return inside[:, None] & (np.abs(columns) <= range_.lateral_mm + slack)[None, :]
-
-
 def _resampled(arrays, n, range_, size, pixel, order) -> dict[str, np.ndarray]:
     """The images of one crop on the final grid."""
     spacing = np.asarray(arrays["pixel_mm"][n], dtype=float)
-    first = np.array([axis[0] for axis in _offsets(range_, size, pixel)])
-    offset = _anchor(arrays, n, range_.anchor) + first / spacing
+    first = np.array([axis[0] for axis in offsets(range_, size, pixel)])
+    offset = anchor_of(arrays, n, range_.anchor) + first / spacing
     grid = {"matrix": np.diag(pixel / spacing), "offset": offset, "output_shape": size}
-    inside = _in_range(range_, size, pixel)
+    inside = in_range(range_, size, pixel)
     sigma = antialias_sigma(spacing, np.full(2, pixel))
     images = {}
     for name in ("source", "target"):

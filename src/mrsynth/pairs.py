@@ -10,6 +10,7 @@ import torch
 
 from mrsynth.errors import StudyError
 from mrsynth.models.networks import GENERATOR_MULTIPLE, pad_to_multiple
+from mrsynth.subjects import person
 
 HALF_RANGE = 127.5
 """Half of the 256 grey levels: 0–255 becomes −1–1, the range of the generator's tanh."""
@@ -203,7 +204,7 @@ def order(iteration: int, count: int, total: int, seed: int | list[int]) -> list
 
 
 def mismatch(subject: np.ndarray, seed: int) -> np.ndarray:
-    """A permutation that gives every item the partner of another subject.
+    """A permutation that gives every item the partner of another subject, not of another visit.
 
     Items are lined up subject by subject, in random order, and the line is rotated by the length
     of its longest subject, which no two items of one subject can be apart.
@@ -212,6 +213,7 @@ def mismatch(subject: np.ndarray, seed: int) -> np.ndarray:
         StudyError: If one subject has more than half of all items, so that no such permutation
         exists.
     """
+    subject = np.array([person(str(name)) for name in subject])
     names, counts = np.unique(subject, return_counts=True)
     longest = int(counts.max())
     if 2 * longest > len(subject):

@@ -5,6 +5,8 @@ slice through the middle of the disc and parallel to the endplates, and leave pa
 planes out.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
@@ -27,6 +29,10 @@ DISC_RADIUS_MM = 20.0
 REACH_MM = 15.0
 """Half the height of a lumbar vertebra with its disc: a slice farther off belongs to another
 level."""
+
+FARTHEST_MOVE_MM = 100.0
+"""Three lumbar levels: a person's point farther from the found one is in another frame (a changed
+sign of x or y, voxels for mm) and no correction."""
 
 STEEPEST_DEG = 80.0
 """A slice steeper to the disc than this one shows it edge on; its distance along the disc's normal
@@ -99,13 +105,76 @@ def pick(
         return _table(rows)
     limit = max_angle_deg if rule == "paper" else STEEPEST_DEG
     rows = [
-        _disc_row(stacks, to_fixed, disc, disc.level or f"disc-{number}", max_offset_mm, limit)
-        for number, disc in enumerate(landmarks.discs, start=1)
+        _disc_row(stacks, to_fixed, disc, name, max_offset_mm, limit)
+        for name, disc in named(landmarks)
     ]
     for row, disc in zip(rows, landmarks.discs, strict=True):
         if levels is not None and disc.level not in levels:
             row |= {"status": "out", "code": "LEVEL"}
     return _table(_once(rows))
+
+
+def move(
+    landmarks: Landmarks, moved: list[dict], slices: str = "discs"
+) -> tuple[Landmarks, list[dict]]:
+    """Landmarks with the points that people moved in the place of the found ones.
+
+    Args:
+        landmarks: As `locate` found them.
+        moved: Rows of :func:`mrsynth.verdicts.moves`: ``disc`` (the name in the table of picks),
+            ``point`` (``centre`` or ``sac``), ``mm`` (LPS mm of the landmarks' frame), ``readers``.
+        slices: As in :func:`pick`; only ``discs`` uses the points.
+
+    Returns:
+        New landmarks, and one row per moved point for the record: ``disc``, ``point``,
+        ``before_mm`` (None where nothing was found), ``after_mm``, ``shift_mm``, ``readers``.
+
+    Raises:
+        StudyError: The points would have no effect, a disc of that name doesn't exist, or a point
+            lies too far from the found one.
+    """
+    if moved and slices != "discs":
+        raise StudyError(
+            f"review.tsv moves {moved[0]['point']} of {moved[0]['disc']}, but pick.slices is "
+            f"'{slices}', which uses no disc's points; take the row out"
+        )
+    discs = {name: replace(disc) for name, disc in named(landmarks)}
+    log = []
+    for row in moved:
+        if row["disc"] not in discs:
+            raise StudyError(
+                f"review.tsv moves {row['point']} of disc '{row['disc']}', which `locate` did not "
+                f"find; this subject has {', '.join(discs) or 'none'}; correct the column disc"
+            )
+        disc, key = discs[row["disc"]], f"{row['point']}_mm"
+        before, after = getattr(disc, key), np.array(row["mm"], dtype=float)
+        origin = disc.centre_mm if before is None else before
+        shift = float(np.linalg.norm(after - origin))
+        if shift > FARTHEST_MOVE_MM:
+            raise StudyError(
+                f"review.tsv moves {row['point']} of {row['disc']} by {shift:.0f} mm, more than "
+                f"{FARTHEST_MOVE_MM:.0f}; give x_mm, y_mm, z_mm as LPS mm of the landmarks' frame"
+            )
+        setattr(disc, key, after)
+        log.append(
+            {
+                "disc": row["disc"],
+                "point": row["point"],
+                "before_mm": before,
+                "after_mm": after,
+                "shift_mm": None if before is None else shift,
+                "readers": row["readers"],
+            }
+        )
+    return replace(landmarks, discs=list(discs.values())), log
+
+
+def named(landmarks: Landmarks) -> list[tuple[str, Disc]]:
+    """Discs with their names in the tables: the level, or the number from the top."""
+    return [
+        (disc.level or f"disc-{number}", disc)
+        for number, disc in enumerate(landmarks.discs, start=1)
+    ]
 
 
 def plane(stack: sitk.Image, number: int) -> tuple[np.ndarray, np.ndarray]:

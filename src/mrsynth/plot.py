@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 
 from mrsynth.baselines import BASELINES
 from mrsynth.errors import StudyError
+from mrsynth.subjects import person
 from mrsynth.summarize import base_name, by_subject, ordered
 
 FIGURES = ("panel", "curves", "errors")
@@ -103,7 +104,8 @@ def choose(long: pd.DataFrame, model: str, region: str = "body") -> list[dict]:
     part = long[
         (long["method"] == model) & (long["region"] == region) & (long["metric"] == "mae")
     ].drop_duplicates(["subject", "key"])
-    ranked = part.groupby("subject")["value"].mean().sort_values(kind="stable").index
+    people = part["subject"].astype(str).map(person)
+    ranked = part.groupby(people)["value"].mean().sort_values(kind="stable").index
     if not len(ranked):
         return []
     places = {"best": 0, "median": (len(ranked) - 1) // 2, "worst": len(ranked) - 1}
@@ -116,7 +118,7 @@ def choose(long: pd.DataFrame, model: str, region: str = "body") -> list[dict]:
         chosen = {0: "best", 1: "worst"}
     rows = []
     for place, label in chosen.items():
-        slices = part[part["subject"] == ranked[place]].sort_values("value", kind="stable")
+        slices = part[people == ranked[place]].sort_values("value", kind="stable")
         middle = slices.iloc[(len(slices) - 1) // 2]
         rows.append({"label": label, **middle[["subject", "key", "name", "value"]].to_dict()})
     return rows
@@ -312,7 +314,7 @@ def _words(rows: list[dict]) -> str:
 
 
 def _tested(long: pd.DataFrame, model: str) -> int:
-    return long.loc[long["method"] == model, "subject"].nunique()
+    return long.loc[long["method"] == model, "subject"].astype(str).map(person).nunique()
 
 
 def _losses(line: dict) -> dict[str, float]:

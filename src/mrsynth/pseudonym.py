@@ -6,7 +6,6 @@ be neither undone nor found by trying all patient numbers, which a plain hash wo
 """
 
 import base64
-import csv
 import hashlib
 import hmac
 import os
@@ -20,6 +19,9 @@ KEY_BYTES = 32
 
 LETTERS = 8
 """Letters of a pseudonym: 40 bits, so that 10 000 persons collide with a chance of 1 in 20 000."""
+
+VISITS = (100_000, 1_000_000)
+"""Numbers of visits: six digits, so that two of one person's collide with a chance of 1 in 10⁶."""
 
 PRIVATE_FOLDER_MODE = 0o700
 PRIVATE_FILE_MODE = 0o600
@@ -45,6 +47,21 @@ def subject(key: bytes, person: str) -> str:
     """The eight characters that stand for a person: HMAC-SHA256 of the bare patient ID."""
     digest = hmac.new(key, person.encode("utf-8", "surrogateescape"), hashlib.sha256).digest()
     return base64.b32encode(digest).decode()[:LETTERS]
+
+
+def visit(key: bytes, person: str, studies: str) -> str:
+    """The name of one of a person's further visits, such as ``ABCDEFGH_ses-204817``.
+
+    The number is a keyed hash of the visit's studies, so that it does not depend on which other
+    visits there are. In the form of the Brain Imaging Data Structure's labels.
+
+    Args:
+        key: The study's secret.
+        person: Pseudonym.
+        studies: What tells the visit from others.
+    """
+    number = int.from_bytes(_digest(key, "visit", f"{person}\0{studies}")[:6])
+    return f"{person}_ses-{VISITS[0] + number % (VISITS[1] - VISITS[0])}"
 
 
 def unit(key: bytes, subject: str, purpose: str = "unit") -> float:
@@ -114,31 +131,107 @@ def _parse_key(text: str, where: str) -> bytes:
     return key
 
 
-def read_links(folder: str | Path) -> dict[str, str]:
+class Links(dict):
+    """Patient ID → person; ``lines`` holds the number of each ID's line."""
+
+    def __init__(self):
+        super().__init__()
+        self.lines: dict[str, int] = {}
+
+
+def read_links(folder: str | Path) -> Links:
     """Patient ID → person, from ``<folder>/links.tsv`` (columns patient_id, person), if any.
 
-    Two IDs of one person get one pseudonym, so that the person can't be in two roles.
+    Two IDs of one person get one pseudonym, so that the person can't be in two roles. With
+    ``index.subject_from: folder`` the folders' names are the patient IDs. A person may be named by
+    one of his IDs.
 
     Raises:
-        StudyError: If a column is missing or an ID is linked to two persons.
+        StudyError: If the file is no such table or an ID is linked to two persons. The message
+            names the line and no ID.
     """
-    path = Path(folder) / "links.tsv"
-    if not path.exists():
-        return {}
-    with path.open(newline="", encoding="utf-8") as handle:
-        rows = list(csv.DictReader(handle, delimiter="\t"))
-    links: dict[str, str] = {}
-    for number, row in enumerate(rows, start=2):
-        patient, person = (row.get("patient_id") or "").strip(), (row.get("person") or "").strip()
+    links = Links()
+    for number, row in _private_rows(Path(folder) / "links.tsv", ("patient_id", "person")):
+        patient, person = row["patient_id"], row["person"]
         if not patient or not person:
             raise StudyError(
-                f"'{path}' line {number}: 'patient_id' or 'person' is empty or missing; "
+                f"links.tsv, line {number}: 'patient_id' or 'person' is empty or missing; "
                 "give both columns, separated by a tab"
             )
         if links.get(patient, person) != person:
-            raise StudyError(f"'{path}' line {number}: this patient ID is linked to two persons")
+            raise StudyError(
+                f"links.tsv, line {number}: this patient ID is linked to another person in line "
+                f"{links.lines[patient]}; keep one"
+            )
         links[patient] = person
+        links.lines.setdefault(patient, number)
+    for patient, person in links.items():
+        if links.get(person, person) != person:
+            raise StudyError(
+                f"links.tsv, line {links.lines[patient]}: its person is a patient ID that line "
+                f"{links.lines[person]} links to someone else; name one person in both"
+            )
     return links
+
+
+def check_links(links: dict[str, str], patients: set[str]) -> None:
+    """Refuse a link of an ID that no file has: a mistyped one would part a person silently.
+
+    Args:
+        links: Of :func:`read_links`.
+        patients: All patient IDs of the trees (names of folders with
+            ``index.subject_from: folder``).
+
+    Raises:
+        StudyError: Naming the lines, not the IDs.
+    """
+    lines = getattr(links, "lines", {})
+    unknown = sorted(lines.get(patient, 0) for patient in set(links) - patients)
+    if unknown:
+        raise StudyError(
+            f"links.tsv, line {', '.join(map(str, unknown))}: no file has this patient ID (with "
+            "'index.subject_from: folder': no folder has this name); correct or remove the line"
+        )
+
+
+def read_exclusions(folder: str | Path, key: bytes) -> set[str]:
+    """Pseudonyms of the persons in ``<folder>/exclude.tsv`` (column patient_id), if any.
+
+    For who withdrew or must not be in: the list has hospital IDs, as its author knows them, and
+    stays private. The links hold for it too, so that one ID of a person leaves him out.
+
+    Raises:
+        StudyError: If the file is no such table. The message names the line and no ID.
+    """
+    links, found = read_links(folder), set()
+    for number, row in _private_rows(Path(folder) / "exclude.tsv", ("patient_id",)):
+        if not row["patient_id"]:
+            raise StudyError(f"exclude.tsv, line {number}: 'patient_id' is empty; remove the line")
+        found.add(subject(key, links.get(row["patient_id"], row["patient_id"])))
+    return found
+
+
+def _private_rows(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Numbers and cells of a private table's lines; empty without a file."""
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8-sig").replace("\r\n", "\n").split("\n")
+    except UnicodeDecodeError:
+        raise StudyError(f"{path.name} is not UTF-8; save it as text separated by tabs") from None
+    head = [cell.strip() for cell in lines[0].split("\t")]
+    missing = [column for column in columns if column not in head]
+    if missing:
+        raise StudyError(
+            f"{path.name}, line 1: the column '{missing[0]}' is missing; it needs "
+            f"{', '.join(columns)}, separated by tabs"
+        )
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if line.strip() and not line.startswith("#"):
+            cells = dict(zip(head, [cell.strip() for cell in line.split("\t")], strict=False))
+            rows.append((number, {column: cells.get(column, "") for column in columns}))
+    return rows
 
 
 def write_private(path: str | Path, text: str) -> bool:

@@ -6,8 +6,9 @@ from functools import cache
 from pathlib import Path
 
 from mrsynth import verdicts
-from mrsynth.cohort import role
 from mrsynth.errors import StudyError
+from mrsynth.roles import ROLES, role
+from mrsynth.subjects import person
 
 STACK = re.compile(r"(.+)_stack-(\d+)")
 
@@ -33,6 +34,29 @@ def check_review(review: Path, cohort: Path, tasks: list[str]) -> None:
     if review.exists():
         known = [row["subject"] for row in read_cohort(cohort)] if cohort.exists() else None
         verdicts.check_review(verdicts.read_review(review), tasks=tasks, subjects=known)
+
+
+def read_review(path: Path):
+    """The review file, read once per change; an empty table where there is none."""
+    if not path.exists():
+        return verdicts.no_review()
+    status = path.stat()
+    return _read_review(str(path), status.st_mtime_ns, status.st_size)
+
+
+@cache
+def _read_review(path: str, *_stamp):
+    return verdicts.read_review(path)
+
+
+def judgements(path: Path, task: str) -> list[dict]:
+    """People's verdicts on a task (:func:`mrsynth.verdicts.resolve`)."""
+    return verdicts.resolve(read_review(path), task)
+
+
+def moves(path: Path, task: str, subject: str) -> list[dict]:
+    """Points that people moved in a subject (:func:`mrsynth.verdicts.moves`)."""
+    return verdicts.moves(read_review(path), task, subject)
 
 
 def is_pair(row: dict) -> bool:
@@ -63,9 +87,7 @@ def trainees(rows: list[dict], task: str, fold: int, cohort: dict) -> list[str]:
     Raises:
         StudyError: If there is none, with the number of pairs in each role.
     """
-    counts = {
-        role: members(rows, task, role, fold, cohort) for role in ("train", "validation", "test")
-    }
+    counts = {role: members(rows, task, role, fold, cohort) for role in ROLES}
     if not counts["train"]:
         found = ", ".join(f"{len(names)} {role}" for role, names in counts.items())
         raise StudyError(
@@ -167,17 +189,29 @@ def landmark_image(rows: list[dict], subject: str, image: str) -> str:
 
 
 def flow(rows: list[dict], task: str) -> list[dict]:
-    """A task's rows of the inclusion flow: status, code, number of subjects."""
-    counts: dict[tuple[str, str, str], int] = {}
+    """A task's rows of the inclusion flow: status, code, number of subjects (persons) and rows."""
+    found: dict[tuple[str, str, str], list[str]] = {}
     for row in rows:
         if row["task"] == task:
             key = (row["status"], row["pool"], row["code"])
-            counts[key] = counts.get(key, 0) + 1
-    names = ("status", "pool", "code")
-    return [dict(zip(names, key, strict=True), subjects=n) for key, n in sorted(counts.items())]
+            found.setdefault(key, []).append(person(row["subject"]))
+    return [
+        {
+            **dict(zip(("status", "pool", "code"), key, strict=True)),
+            "subjects": len(set(people)),
+            "pairs": len(people),
+        }
+        for key, people in sorted(found.items())
+    ]
 
 
 def excluded(rows: list[dict]) -> list[dict]:
     """Subjects that the cohort left out of a task, with the reason."""
     keys = ("task", "subject", "code", "message")
     return [{key: row[key] for key in keys} for row in rows if not is_pair(row)]
+
+
+def noted(rows: list[dict]) -> list[dict]:
+    """Included pairs of which something is noted that may spoil them."""
+    keys = ("task", "subject", "notes")
+    return [{key: row[key] for key in keys} for row in rows if is_pair(row) and row.get("notes")]

@@ -19,7 +19,10 @@ from mrsynth import contradictions
 from mrsynth.errors import StudyError
 from mrsynth.index import manifest
 
-SHARED_STAGES = ("phantom", "index", "cohort", "convert", "locate", "conclude")
+PRIVATE_LISTS = ("links.tsv", "exclude.tsv")
+"""The user's lists in the private folder that the cohort depends on."""
+
+SHARED_STAGES = ("phantom", "index", "cohort", "convert", "locate", "forecast", "conclude")
 """Stages that run once for all tasks: a task can't override them."""
 
 TASK_STAGES = (
@@ -29,6 +32,7 @@ TASK_STAGES = (
     "window",
     "pick",
     "crop",
+    "show",
     "pack",
     "train",
     "synthesize",
@@ -72,7 +76,7 @@ class Study:
 
     def public(self) -> dict:
         """The config without what may name people or this machine: paths and the key."""
-        hidden = ("dicom", "private", "key_hex", "sheet", "review")
+        hidden = ("dicom", "volumes", "volume_sheet", "private", "key_hex", "sheet", "review")
         return {key: value for key, value in self.config.items() if key not in hidden}
 
     def controls(self, task: str) -> list[str]:
@@ -105,6 +109,10 @@ def load(config: dict, schemas: dict[str, dict]) -> Study:
     config = copy.deepcopy(config)
     _check(config, schemas["config"], "")
     config = with_defaults(config, schemas["config"])
+    if not config["dicom"] and not config["volumes"]:
+        raise StudyError(
+            "config keys 'dicom' and 'volumes' are both empty; name a folder of DICOM or of volumes"
+        )
     _check_references(config)
     blocks = {}
     for stage in SHARED_STAGES:
@@ -262,18 +270,19 @@ def drifts(study: Study, results: Path, installed: dict[str, str]) -> list[str]:
         recorded = json.loads(made.read_text())
         if recorded.get("settings") != cohort_key(study):
             said.append(
-                "settings of 'index', 'cohort', 'images' or 'tasks' (or config/cohort.tsv) changed "
+                "settings of 'index', 'cohort', 'images' or 'tasks' (or config/cohort.tsv, or a list "
+                "in the private folder) changed "
                 "since results/cohort/cohort.tsv was made; `snakemake cohort` applies them"
             )
         lost = missing_trees(study)
         if lost:
             said.append(
-                f"config key 'dicom': {', '.join(lost)} can't be reached now; what is converted "
+                f"{_keys(study)}: {', '.join(lost)} can't be reached now; what is converted "
                 "already stays"
             )
-        elif recorded.get("tree") not in (None, manifest(study.config["dicom"])):
+        elif recorded.get("tree") not in (None, manifest(roots(study))):
             said.append(
-                "the DICOM tree changed since results/cohort/cohort.tsv was made; "
+                "the input tree changed since results/cohort/cohort.tsv was made; "
                 "`snakemake cohort` brings new scans in"
             )
     made = results / "conclude/versions.json"
@@ -293,12 +302,22 @@ def drifts(study: Study, results: Path, installed: dict[str, str]) -> list[str]:
 
 
 def missing_trees(study: Study) -> list[str]:
-    """DICOM trees of the config that do not exist."""
-    return [f"'{root}'" for root in study.config["dicom"] if not Path(root).exists()]
+    """Input trees of the config that do not exist."""
+    return [f"'{root}'" for root in roots(study) if not Path(root).exists()]
+
+
+def roots(study: Study) -> list[str]:
+    """All input trees: of DICOM and of volume files."""
+    return [*study.config["dicom"], *study.config["volumes"]]
+
+
+def _keys(study: Study) -> str:
+    """What to call them in a message."""
+    return "config key 'dicom'" + (" or 'volumes'" if study.config["volumes"] else "")
 
 
 def check_trees(study: Study, cohort: Path) -> None:
-    """Refuse missing DICOM trees of a study that has no cohort yet and makes none itself.
+    """Refuse missing input trees of a study that has no cohort yet and makes none itself.
 
     Raises:
         StudyError: Naming the folders.
@@ -306,21 +325,28 @@ def check_trees(study: Study, cohort: Path) -> None:
     lost = missing_trees(study)
     if lost and not cohort.exists() and "phantom" not in study.config:
         raise StudyError(
-            f"config key 'dicom': {', '.join(lost)} does not exist; paths are seen from the folder "
+            f"{_keys(study)}: {', '.join(lost)} does not exist; paths are seen from the folder "
             "in which the command runs (or --directory)"
         )
 
 
 def tree_key(study: Study, made: str) -> str:
-    """Digest of the DICOM trees: which they are, and path, size and time of every file.
+    """Digest of the input trees: which they are, and path, size and time of every file.
 
     Args:
         study: The study.
         made: A tree that the workflow makes itself, whose files are inputs already.
     """
-    roots = [root for root in study.config["dicom"] if Path(root) != Path(made)]
-    text = json.dumps(study.config["dicom"]) + (manifest(roots) if roots else "")
+    found = [root for root in roots(study) if Path(root) != Path(made)]
+    text = json.dumps(roots(study)) + (manifest(found) if found else "")
+    if study.config["volumes"]:
+        text += json.dumps([len(study.config["dicom"]), _stamp(Path(study.config["volume_sheet"]))])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _stamp(path: Path) -> list[int]:
+    """Size and time of change: a digest of the content might be undone by trying patient IDs."""
+    return [path.stat().st_size, path.stat().st_mtime_ns] if path.exists() else []
 
 
 def cohort_key(study: Study) -> str:
@@ -331,7 +357,9 @@ def cohort_key(study: Study) -> str:
         "images": study.config["images"],
         "tasks": {name: study.pair(name) for name in study.tasks},
         "dicom": study.config["dicom"],
+        "volumes": [study.config["volumes"], _stamp(Path(study.config["volume_sheet"]))],
         "phantom": study.block("phantom") if "phantom" in study.config else None,
+        "private": [_stamp(Path(study.config["private"]) / name) for name in PRIVATE_LISTS],
     }
     sheet = Path(study.config["sheet"])
     text = json.dumps(keys, sort_keys=True) + (sheet.read_text() if sheet.exists() else "")

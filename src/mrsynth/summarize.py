@@ -1,9 +1,10 @@
 """The tables of a paper, from the long tables of :mod:`mrsynth.evaluate`.
 
 The order of averaging, the same in all tables: a metric is computed per slice; a subject's value
-is the mean over the slices; with several seeds of a model, the mean over the seeds; means,
-standard deviations (n−1) and intervals are over subjects. The PSNR is thus a mean of dB, not the
-dB of a pooled error. With several folds each subject is tested once, and all subjects are pooled.
+is the mean over the slices of all the person's visits; with several seeds of a model, the mean
+over the seeds; means, standard deviations (n−1) and intervals are over subjects. The PSNR is thus
+a mean of dB, not the dB of a pooled error. With several folds each subject is tested once, and all
+subjects are pooled.
 """
 
 import re
@@ -17,6 +18,7 @@ from mrsynth.baselines import BASELINES
 from mrsynth.errors import StudyError
 from mrsynth.evaluate import REGIONS
 from mrsynth.metrics import METRICS
+from mrsynth.subjects import person
 
 TABLES = ("cases", "methods", "differences", "verdicts", "flow")
 """The values of the wildcard ``{table}``."""
@@ -200,16 +202,8 @@ def differences(
 
 
 DIFFERENCES = ["task", "method", "kind", "reference", "region", "metric", "subjects", "seeds"]
-DIFFERENCES += [
-    "mean",
-    "sd",
-    "seed_sd",
-    "t_low",
-    "t_high",
-    "bootstrap_low",
-    "bootstrap_high",
-    "better",
-]
+DIFFERENCES += ["mean", "sd", "seed_sd", "t_low", "t_high"]
+DIFFERENCES += ["bootstrap_low", "bootstrap_high", "better"]
 
 
 def by_verdict(long: pd.DataFrame, *, regions: list[str] = REGIONS) -> pd.DataFrame:
@@ -310,7 +304,7 @@ def _check_measured(long: pd.DataFrame, column: str, value: str) -> None:
 
 
 def by_subject(long: pd.DataFrame, *, pool_seeds: bool = True) -> pd.DataFrame:
-    """Each subject's mean over its slices, and over the seeds of a model if they are pooled.
+    """Each person's mean over all slices of all visits, and over a model's seeds if pooled.
 
     Returns:
         Columns ``task, fold, subject, method, base, region, metric, value, slices``; ``base`` is
@@ -320,6 +314,7 @@ def by_subject(long: pd.DataFrame, *, pool_seeds: bool = True) -> pd.DataFrame:
         ValueError: A subject was tested in more than one fold.
     """
     long = long.drop_duplicates(SLICE)
+    long = long.assign(subject=long["subject"].astype(str).map(person))
     if len(long) and (long.groupby(["task", "subject"])["fold"].nunique() > 1).any():
         raise ValueError("a subject was tested in more than one fold")
     group = ["task", "fold", "subject", "method", "region", "metric"]

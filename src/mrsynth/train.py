@@ -129,7 +129,7 @@ def train(
         if chosen.weights == "best" and held_out:
             stamp["validation"] = held_out.digest()
         try:
-            run = _Run(chosen, training, held_out, processor, label, threads, ranks)
+            run = Run(chosen, training, held_out, processor, label, threads, ranks)
             run.resume(state_folder, stamp, strict=resume == "strict")
             run.loop(state_folder, stamp)
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
@@ -141,7 +141,7 @@ def train(
     return options
 
 
-class _Run:
+class Run:
     """One training in progress: the objective, its data, and all that a checkpoint holds."""
 
     def __init__(self, chosen, training, held_out, processor, label, threads, ranks):
@@ -190,7 +190,7 @@ class _Run:
             Curves(shown, self.iteration) as self.curves,
         ):
             while not self.ranks.most(self._is_done(), self.device):
-                losses = self._step()
+                losses = self.step()
                 if self.ranks.first:
                     progress.update(self.iteration, losses)
                 if self._is_time_for_history():
@@ -213,7 +213,12 @@ class _Run:
                     )
                     raise Interrupted
 
-    def _step(self) -> dict[str, float]:
+    def step(self) -> dict[str, float]:
+        """One iteration: the rate, a batch, an update; returns the losses.
+
+        Raises:
+            NotFiniteError: When a loss is NaN or infinite.
+        """
         chosen = self.chosen
         rate = recipe.learning_rate(self.iteration, chosen)
         for optimizer in self.objective.optimizers().values():
@@ -393,7 +398,7 @@ def _explain_memory(error: BaseException, chosen: recipe.Settings, training) -> 
     )
 
 
-def _write_results(run: _Run, folder: Path, code: str) -> dict:
+def _write_results(run: Run, folder: Path, code: str) -> dict:
     weights, iteration, kind = run.weights()
     content = to_safetensors(weights)
     (folder / "weights.safetensors").write_bytes(content)

@@ -1,4 +1,5 @@
-"""Verdicts on registrations: the registration's own, and people's in ``config/review.tsv``.
+"""Verdicts on registrations: the registration's own, and people's in ``config/review.tsv``, which
+also holds the disc and sac points that people moved.
 
 A line that can't mean what its author meant is an error with its number: a judgement that silently
 does nothing is worse than a run that stops.
@@ -16,17 +17,31 @@ VERDICTS = ("accepted", "review", "failed")
 """What a registration, or a person, can say of a stack."""
 
 USABLE = ("accepted", "review")
-"""Verdicts whose slices may be used; ``failed`` stands for a pose that nobody can trust."""
+"""Verdicts whose slices may be used; ``failed`` stands for a pose that nobody trusts."""
 
-REVIEW_COLUMNS = ("subject", "task", "stack", "verdict", "reader", "reason")
-SUBJECT = re.compile(r"[A-Z2-7]{8}")
-"""A pseudonym: eight characters of base32 (RFC 4648)."""
+JUDGED_COLUMNS = ("subject", "task", "stack", "verdict", "reader", "reason")
+"""What every review file has."""
+
+MOVED_COLUMNS = ("disc", "point", "x_mm", "y_mm", "z_mm")
+"""What a file with moved points has besides; a row is a verdict where ``disc`` and ``point`` are
+empty, else a moved point."""
+
+REVIEW_COLUMNS = (*JUDGED_COLUMNS[:4], *MOVED_COLUMNS, *JUDGED_COLUMNS[4:])
+MOVABLE = ("centre", "sac")
+"""Points of a disc that a person may move."""
+
+SUBJECT = re.compile(r"[A-Z2-7]{8}(_ses-\d+)?")
+"""A pseudonym: eight characters of base32 (RFC 4648), and the visit where there are several."""
+
+DISC = re.compile(r"[CTLS]\d{1,2}-[CTLS]\d{1,2}|disc-\d+")
+"""A disc's name: its level, or its number from the top where the levels are unknown."""
 
 
 def read_review(path: str | Path) -> pd.DataFrame:
-    """People's verdicts, as checked text; the index is the line's number in the file.
+    """People's verdicts and moved points, as checked text; the index is the line's number.
 
-    Blank lines and lines that begin with ``#`` are skipped.
+    Blank lines and lines that begin with ``#`` are skipped. Files without the columns of moved
+    points are read as well; those columns are empty then.
 
     Raises:
         StudyError: The file or a line of it is wrong (:func:`check_review`).
@@ -55,8 +70,14 @@ def read_review(path: str | Path) -> pd.DataFrame:
     ]
     table = pd.DataFrame(rows, index=pd.Index(list(lines), name="line"), columns=columns, dtype=str)
     table["subject"] = table["subject"].str.removeprefix("sub-")
+    table = table.reindex(columns=list(REVIEW_COLUMNS), fill_value="")
     check_review(table)
     return table
+
+
+def no_review() -> pd.DataFrame:
+    """The table of a study without a review file."""
+    return pd.DataFrame(columns=list(REVIEW_COLUMNS), dtype=str)
 
 
 def check_review(
@@ -78,42 +99,119 @@ def check_review(
             raise StudyError(f"review.tsv, line {line}: {column} is '{row[column]}'; {remedy}.")
 
 
+def resolve(review: pd.DataFrame, task: str) -> list[dict]:
+    """What people's verdicts on a task come to: the strictest of the readers' own last words.
+
+    A reader's later row outranks his earlier ones. Between readers the strictest verdict holds
+    until they agree, so that a doubt of one is never outvoted by the order of the lines.
+
+    Args:
+        review: Table of :func:`read_review`.
+        task: Name of the task.
+
+    Returns:
+        Rows ``subject, stack, verdict, readers`` (how many spoke), sorted; ``stack`` is a number,
+        or 0 for all stacks that have no row of their own.
+    """
+    rows = review[(review["task"] == task) & (review["verdict"] != "")]
+    result = []
+    for subject, own in rows.groupby("subject", sort=True):
+        stacks = sorted({int(stack or 0) for stack in own["stack"]})
+        for stack in stacks:
+            words = last_words(own, stack)
+            if words:
+                verdict = max(words.values(), key=VERDICTS.index)
+                result.append(
+                    {
+                        "subject": subject,
+                        "stack": stack,
+                        "verdict": verdict,
+                        "readers": len(words),
+                    }
+                )
+    return result
+
+
+def last_words(rows: pd.DataFrame, stack: int) -> dict[str, str]:
+    """Each reader's verdict on a stack: his last row that names it or, with no stack, all.
+
+    Args:
+        rows: Verdict rows of one subject and task.
+        stack: The stack's number; 0 asks for the rows about all stacks alone.
+    """
+    about = rows[rows["stack"].map(lambda cell: int(cell or 0) in (0, stack))]
+    readers = about["reader"].map(reader_key)
+    return dict(zip(readers, about["verdict"], strict=True))
+
+
+def reader_key(name: str) -> str:
+    """Initials as one reader's: ``AH`` and ``ah`` are the same person."""
+    return name.strip().casefold()
+
+
+def moves(review: pd.DataFrame, task: str, subject: str) -> list[dict]:
+    """Points that people moved in one subject: the mean over the readers' own last positions.
+
+    Returns:
+        Rows ``disc, point, mm`` ([x, y, z], LPS mm of the landmarks' frame) and ``readers`` (how
+        many moved it), sorted.
+    """
+    rows = review[
+        (review["task"] == task) & (review["subject"] == subject) & (review["disc"] != "")
+    ]
+    result = []
+    for (disc, point), own in rows.groupby(["disc", "point"], sort=True):
+        last = own.groupby(own["reader"].map(reader_key)).tail(1)
+        places = last[["x_mm", "y_mm", "z_mm"]].astype(float)
+        mean = places.mean().round(3).tolist()
+        result.append({"disc": disc, "point": point, "mm": mean, "readers": len(last)})
+    return result
+
+
 def apply_review(
-    crops: list[dict | None], subjects: list[str], review: pd.DataFrame | None, task: str
+    crops: list[dict | None], subjects: list[str], judged: list[dict] | None, task: str = ""
 ) -> tuple[list[dict | None], list[dict]]:
-    """Put people's verdicts in the place of the registration's; later rows outrank earlier ones.
+    """Put people's verdicts in the place of the registration's.
 
     Args:
         crops: Crop files' arrays; None for a refused subject.
         subjects: Pseudonyms, in the same order.
-        review: Table of :func:`read_review`; an empty stack means all.
-        task: Name of the task.
+        judged: Rows of :func:`resolve`.
+        task: Name of the task, for messages.
 
     Returns:
         The crops with their new verdicts, and one row per judged slice, for the record: ``subject,
-        key, before, verdict``. Who judged and why stays in the user's file.
+        key, before, verdict, readers``. Who judged and why stays in the user's file.
 
     Raises:
-        StudyError: A line lifts a failed registration: there is no pose that could be accepted.
+        StudyError: A row lifts a registration that found no pose: nothing could be accepted.
     """
-    if review is None:
+    if not judged:
         return crops, []
     result, log = [], []
     for arrays, subject in zip(crops, subjects, strict=True):
         if arrays is None:
             result.append(None)
             continue
-        rows = review[(review["subject"] == subject) & (review["task"] == task)]
+        rows = {row["stack"]: row for row in judged if row["subject"] == subject}
         verdict = [str(value) for value in arrays["verdict"]]
-        lines: dict[int, int] = {}
-        for line, row in zip(rows.index, rows.to_dict("records"), strict=True):
-            for n, key in enumerate(arrays["key"]):
-                if not row["stack"] or int(row["stack"]) == stack_of(key):
-                    lines[n], verdict[n] = line, row["verdict"]
-        for n, line in sorted(lines.items()):
-            before, key = str(arrays["verdict"][n]), str(arrays["key"][n])
-            _check_lift(before, verdict[n], line, subject, stack_of(key))
-            log.append({"subject": subject, "key": key, "before": before, "verdict": verdict[n]})
+        posed = arrays.get("posed", np.array([value != "failed" for value in verdict]))
+        for n, key in enumerate(arrays["key"]):
+            row = rows.get(stack_of(key), rows.get(0))
+            if row is None:
+                continue
+            before, verdict[n] = verdict[n], row["verdict"]
+            if not posed[n] and row["verdict"] != "failed":
+                raise StudyError(_no_pose(subject, task, stack_of(key), row["verdict"]))
+            log.append(
+                {
+                    "subject": subject,
+                    "key": str(key),
+                    "before": before,
+                    "verdict": row["verdict"],
+                    "readers": row["readers"],
+                }
+            )
         result.append(arrays | {"verdict": np.array(verdict, dtype=np.str_)})
     return result, log
 
@@ -156,9 +254,11 @@ def check_usable(values, where: str) -> None:
 
 
 def _check_columns(columns: list[str], name: str) -> None:
-    missing = [column for column in REVIEW_COLUMNS if column not in columns]
-    unknown = [column for column in columns if column not in REVIEW_COLUMNS]
     needs = f"it needs, parted by tabs: {', '.join(REVIEW_COLUMNS)}."
+    given = [column for column in MOVED_COLUMNS if column in columns]
+    wanted = REVIEW_COLUMNS if given else JUDGED_COLUMNS
+    missing = [column for column in wanted if column not in columns]
+    unknown = [column for column in columns if column not in REVIEW_COLUMNS]
     if missing:
         raise StudyError(f"{name} lacks the column '{missing[0]}'; {needs}")
     if unknown or len(set(columns)) < len(columns):
@@ -176,16 +276,40 @@ def _faults(row: dict, tasks: list[str] | None, subjects: list[str] | None):
         yield "task", "name the task that the verdict is for"
     elif tasks is not None and row["task"] not in tasks:
         yield "task", f"the study has: {', '.join(tasks)}"
+    if any(row.get(column) for column in MOVED_COLUMNS):
+        yield from _point_faults(row)
+        return
     if row["stack"] and not (row["stack"].isdecimal() and int(row["stack"]) > 0):
         yield "stack", "give a stack's number from 1, or nothing for all stacks"
     if row["verdict"] not in VERDICTS:
         yield "verdict", f"use one of {', '.join(VERDICTS)}"
 
 
-def _check_lift(before: str, after: str, line: int, subject: str, stack: int) -> None:
-    if before == "failed" and after != "failed":
-        raise StudyError(
-            f"review.tsv, line {line}: subject {subject}, stack {stack}, is '{after}', but the "
-            "registration found no pose; nothing to accept. Take the line out or name only the "
-            "stacks that have one, and see the registration's figure and record for the cause."
-        )
+def _point_faults(row: dict):
+    """The same for a row that moves a point."""
+    if row["verdict"]:
+        yield "verdict", "a row holds either a verdict or a moved point; make two rows of it"
+    if row["stack"]:
+        yield "stack", "leave it empty: a moved point belongs to the disc, not to a stack"
+    if not DISC.fullmatch(row["disc"]):
+        yield "disc", "name the disc as in results/pick/, such as L4-L5 or disc-3"
+    if row["point"] not in MOVABLE:
+        yield "point", f"use one of {', '.join(MOVABLE)}"
+    for column in ("x_mm", "y_mm", "z_mm"):
+        if not _is_number(row[column]):
+            yield column, "give LPS mm of the landmarks' frame, with a point, such as -12.5"
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        return bool(np.isfinite(float(cell)))
+    except ValueError:
+        return False
+
+
+def _no_pose(subject: str, task: str, stack: int, verdict: str) -> str:
+    return (
+        f"review.tsv, subject {subject}, task '{task}': stack {stack} is '{verdict}', but the "
+        "registration found no pose; nothing to accept. Take the row out or name only the stacks "
+        "that have one, and see the registration's figure and record for the cause."
+    )

@@ -33,6 +33,10 @@ FIELD_TOLERANCE = 0.5
 width)."""
 
 
+MASK_TOLERANCE = 1e-3
+"""Rounding of an interpolated mask of ones."""
+
+
 def warp(
     moving: sitk.Image,
     fixed: sitk.Image,
@@ -78,8 +82,37 @@ def warp(
     return _like(total.astype(np.float32), fixed)
 
 
-def valid(moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> sitk.Image:
-    """1 where the fixed voxel's centre lies in the moving image's field, else 0 (uint8)."""
+def valid(
+    moving: sitk.Image,
+    fixed: sitk.Image,
+    transform: sitk.Transform,
+    field: sitk.Image | None = None,
+) -> sitk.Image:
+    """1 where the fixed voxel's centre lies in the moving image's field, else 0 (uint8).
+
+    Args:
+        moving: The moving image.
+        fixed: Gives the grid.
+        transform: Fixed points to moving points, LPS mm.
+        field: The moving image's voxels that were measured (1) and not (0: padding); None if all
+            were.
+    """
+    inside = _inside(moving, fixed, transform)
+    if field is None:
+        return inside
+    measured = _measured(field, fixed, transform)
+    return _like(to_array(inside) * measured, fixed)
+
+
+def _measured(field: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> np.ndarray:
+    """1 where all voxels that a linear interpolation at the fixed voxel's centre mixes count."""
+    share = sitk.Cast(field, sitk.sitkFloat32)
+    share = _on_grid(share, fixed, transform, 0.0, sitk.sitkLinear, 0.0)
+    return (to_array(share) > 1 - MASK_TOLERANCE).astype(np.uint8)
+
+
+def _inside(moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> sitk.Image:
+    """1 where the fixed voxel's centre lies in the moving image's grid."""
     size = np.array(moving.GetSize())
     corner = np.array([moving.TransformIndexToPhysicalPoint([0, 0, 0])])
     steps = np.array(moving.GetDirection()).reshape(3, 3) * np.array(moving.GetSpacing())
@@ -110,6 +143,8 @@ def on_fixed_grid(
     samples: int = 5,
     pad: float | None = None,
     body_threshold: float | None = None,
+    fixed_fields: list[sitk.Image | None] | None = None,
+    moving_fields: list[sitk.Image | None] | None = None,
 ) -> tuple[dict[str, list[sitk.Image]], dict]:
     """Everything of one subject on the fixed stacks' grids.
 
@@ -125,6 +160,9 @@ def on_fixed_grid(
         body_threshold: See :func:`body`; CT on the grid where there is one, else the fixed image.
             Which of its rules holds is decided once for all stacks, by the whole volume: a slice
             may show no air.
+        fixed_fields: Per fixed stack the mask of voxels that were measured, on the grid as it was
+            acquired; None for a stack, or for all, where every voxel was.
+        moving_fields: The same of the moving volumes.
 
     Returns:
         Lists of stacks by name (``fixed``, ``moving``, ``valid``, ``body``), and entries for the
@@ -140,18 +178,24 @@ def on_fixed_grid(
     moving_ct = any(is_ct(volume) for volume in moving)
     if body_threshold is None and (moving_ct or any(is_ct(image) for image in fixed)):
         body_threshold = CT_BODY_HU
+    fixed_fields = fixed_fields or [None] * len(fixed)
+    moving_fields = moving_fields or [None] * len(moving)
     thicknesses, shares = [], []
     for number, (image, matrix, header) in enumerate(
         zip(fixed, matrices, acquired_mm, strict=True)
     ):
-        volume = moving[number] if len(moving) > 1 else moving[0]
+        own = number if len(moving) > 1 else 0
+        volume = moving[own]
         thickness = thickness_mm or _thickness(image, header)
         transform = transform_of(matrix)
         made["fixed"].append(image)
         made["moving"].append(
             warp(volume, image, transform, thickness_mm=thickness, samples=samples, pad=pad)
         )
-        made["valid"].append(valid(volume, image, transform))
+        made["valid"].append(valid(volume, image, transform, moving_fields[own]))
+        if fixed_fields[number] is not None:
+            seen = _measured(fixed_fields[number], image, sitk.Transform())
+            made["valid"][-1] = _like(to_array(made["valid"][-1]) * seen, image)
         seen = made["moving"][-1] if moving_ct else image
         made["body"].append(body(seen, threshold=body_threshold))
         thicknesses.append(thickness)

@@ -3,61 +3,9 @@
 import pandas as pd
 import pytest
 
-from mrsynth import cohort, sheet
-from mrsynth.columns import SERIES_COLUMNS
+from mrsynth import choices, cohort, sheet, wishes
 from mrsynth.errors import StudyError
-
-KEY = bytes(range(32))
-IMAGES = {
-    "ct": {"modality": "CT", "weighting": None, "plane": "axial"},
-    "t2ax": {"modality": "MR", "weighting": "T2", "plane": "axial"},
-    "t2sag": {"modality": "MR", "weighting": "T2", "plane": "sagittal"},
-}
-TASKS = {"ct2t2": {"source": "ct", "target": "t2ax", "bridge": "t2sag"}}
-
-
-def row(series, subject="AAAAAAAA", modality="CT", **cells) -> dict:
-    """One row of the series table."""
-    empty = dict.fromkeys(SERIES_COLUMNS, "")
-    usual = {
-        "series": series,
-        "subject": subject,
-        "study": f"std-{subject}-{modality}",
-        "modality": modality,
-        "weighting": "T2" if modality == "MR" else "",
-        "plane": "axial",
-        "kind": "original",
-        "day": "0",
-        "frame": f"for-{modality}",
-        "contrast": "no",
-        "fatsat": "no",
-        "slices": "20",
-        "stacks": "1",
-        "spacing_mm": "3",
-        "extent_mm": "60",
-        "age_years": "50",
-        "sex": "F",
-        "status": "used",
-    }
-    return empty | usual | cells
-
-
-def build(rows, sheet=None, **options) -> cohort.Cohort:
-    sheet = (
-        None
-        if sheet is None
-        else pd.DataFrame(sheet).reindex(columns=cohort.SHEET_COLUMNS, fill_value="").fillna("")
-    )
-    tasks = options.pop("tasks", TASKS)
-    return cohort.build(pd.DataFrame(rows), sheet, IMAGES, tasks, key=KEY, **options)
-
-
-def only(rows, sheet=None, **options) -> dict:
-    (found,) = build(rows, sheet, **options).rows.to_dict("records")
-    return found
-
-
-PAIR = [row("ser-c"), row("ser-m", modality="MR", day="2", stacks="4")]
+from seriesmake import IMAGES, KEY, PAIR, TASKS, build, only, row
 
 
 def test_a_pair_is_included_with_its_series():
@@ -68,7 +16,7 @@ def test_a_pair_is_included_with_its_series():
     assert (found["source_stacks"], found["target_stacks"]) == ("1", "4")
     assert found["interval_days"] == "2"
     assert 0 <= float(found["unit"]) < 1
-    assert list(found) == list(cohort.COLUMNS)
+    assert list(found) == list(choices.COLUMNS)
 
 
 def test_the_interval_is_a_setting_and_has_no_sign():
@@ -112,24 +60,6 @@ def test_a_refused_series_is_the_reason():
     assert "MISSING_SLICES" in found["message"]
     other = [row("ser-c"), row("ser-m", modality="MR", status="refused", weighting="T1")]
     assert only(other)["code"] == "NO_TARGET"
-
-
-@pytest.mark.parametrize(
-    ("worse", "better"),
-    [
-        ({"kind": "derived"}, {}),
-        ({"contrast": "yes"}, {}),
-        ({"fatsat": "yes"}, {}),
-        ({"spacing_mm": "5"}, {"spacing_mm": "1"}),
-        ({"extent_mm": "100", "spacing_mm": "1"}, {"extent_mm": "300", "spacing_mm": "3"}),
-        ({"slices": "10"}, {"slices": "12"}),
-        ({"plane": "coronal", "spacing_mm": "1"}, {}),
-        ({"status": "skipped"}, {}),
-    ],
-)
-def test_of_several_series_the_better_one_is_taken(worse, better):
-    rows = [PAIR[1], row("ser-a", **worse), row("ser-b", **better)]
-    assert only(rows)["source_series"] == "ser-b"
 
 
 def test_a_later_task_keeps_the_series_of_an_earlier_one():
@@ -234,12 +164,12 @@ def test_two_lines_for_one_subject_are_refused():
 def test_read_sheet(tmp_path):
     path = tmp_path / "cohort.tsv"
     path.write_text("subject\tsplit\n# a comment\nAAAAAAAA\t test \n")
-    sheet = cohort.read_sheet(path)
+    sheet = wishes.read_sheet(path)
     assert sheet.to_dict("records")[0]["split"] == "test"
-    assert list(sheet.columns) == list(cohort.SHEET_COLUMNS)
+    assert list(sheet.columns) == list(wishes.COLUMNS)
     path.write_text("subject,split\n")
     with pytest.raises(StudyError, match="tabs"):
-        cohort.read_sheet(path)
+        wishes.read_sheet(path)
 
 
 def many(count: int) -> list[dict]:
@@ -339,21 +269,7 @@ def test_series_of_nobody_are_counted():
     assert len(found.rows) == 1
 
 
-def test_demographics_count_persons_not_series():
-    rows = [row("ser-c", field_t=""), row("ser-m", modality="MR", field_t="1.5", scanner="Aera")]
-    rows += [row("ser-d", "BBBBBBBB", sex="M", age_years="70")]
-    rows += [row("ser-n", "BBBBBBBB", "MR", sex="M", age_years="70", field_t="3")]
-    table = build(rows).demographics
-    values = dict(zip(table["quantity"], table["value"], strict=True))
-    assert values["subjects"] == 2
-    assert (values["women"], values["men"]) == (1, 1)
-    assert values["age, mean (years)"] == "60.0"
-    assert values["age, range (years)"] == "50–70"
-    assert (values["field (T): 1.5"], values["field (T): 3"]) == (1, 1)
-    assert values["scanner: Aera"] == 1
-
-
 def test_tables_are_read_as_they_were_written(tmp_path):
     found = build(PAIR)
     cohort.write_table(found.rows, tmp_path / "c.tsv")
-    assert cohort.read_series(tmp_path / "c.tsv").equals(found.rows.astype(object))
+    assert cohort.read_table(tmp_path / "c.tsv").equals(found.rows.astype(object))

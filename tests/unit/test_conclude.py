@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from mrsynth import conclude, evaluate, summarize
+from mrsynth import conclude, evaluate, prose, summarize
 from mrsynth.errors import StudyError
 
 ROOT = Path(__file__).parents[2]
@@ -161,7 +161,7 @@ def test_the_terminal_is_wide_enough():
     done = conclude.conclude(
         [*RECORDS, wordy], [OPTIONS] * 3, made_tables(), excluded=EXCLUDED, on_refusal="fail"
     )
-    assert max(map(len, done.text.splitlines())) <= conclude.WIDTH
+    assert max(map(len, done.text.splitlines())) <= prose.WIDTH
 
 
 @pytest.mark.parametrize(
@@ -240,7 +240,7 @@ def test_a_subject_without_a_slice_in_any_pack_is_named_and_counts():
     assert "- pack, FIELD: 1 subject - BBBBBBBB (t): no slice is in any pack (FIELD 1)" in text
     assert "0.31 of the range is in both fields - Remedy: lower 'pack.min_valid'" in text
     assert "- pack, VERDICT: 1 subject - EEEEEEEE (t)" in text
-    assert max(map(len, done.text.splitlines())) <= conclude.WIDTH
+    assert max(map(len, done.text.splitlines())) <= prose.WIDTH
     assert not conclude.conclude(records, [], [], packs=[INSIDE], on_refusal="fail").failed
 
 
@@ -283,7 +283,7 @@ def test_listing_of_whatever_records_there_are():
     assert lines.count("Remedy: check that both are of one patient") == 2
     assert "Registrations not accepted so far: 1 subject" in lines
     assert "- GGGGGGGG (t): review: low overlap; tilt - Remedy: look at results/register" in lines
-    assert max(map(len, text.splitlines())) <= conclude.WIDTH
+    assert max(map(len, text.splitlines())) <= prose.WIDTH
     assert "Refused so far: 0 subjects" in conclude.listing([])
 
 
@@ -311,6 +311,36 @@ def test_roles_are_counted_per_fold():
         "- t, fold 0: train 6 subjects with 24 slices, validation 1 subject with 4 slices, "
         "test 2 subjects with 8 slices; pixels of 1.60 mm"
     ) in text
+
+
+def test_slice_pairs_are_given_per_person():
+    slices = {"AAAAAAAA": 2, "AAAAAAAA_ses-204817": 3, "BBBBBBBB": 1}
+    pack = {"task": "t", "fold": "0", "role": "train", "subjects": 2, "slices": 6}
+    text = conclude.conclude([], [], [], packs=[pack | {"slices_by_subject": slices}]).text
+    assert "train 2 subjects with 6 slices, 3.00 a subject (1–5)" in text
+
+
+def test_what_is_noted_of_included_pairs_is_told():
+    rows = [
+        {"task": "t", "subject": "AAAAAAAA", "notes": "ct:contrast,ct:metal"},
+        {"task": "t", "subject": "BBBBBBBB", "notes": "ct:contrast"},
+    ]
+    text = conclude.conclude([], [], [], noted=rows).text
+    assert "## Included, but noted" in text
+    assert "- t, ct:contrast: AAAAAAAA, BBBBBBBB\n- t, ct:metal: AAAAAAAA" in text
+    assert "Included, but noted" not in conclude.conclude([], [], []).text
+    many = [{"task": "t", "subject": f"S{n:07d}", "notes": "ct:metal"} for n in range(20)]
+    assert "S0000011 and 8 more" in conclude.conclude([], [], [], noted=many).text
+
+
+def test_visits_of_one_person_count_once():
+    excluded = [
+        {"task": "t", "subject": name, "code": "INTERVAL", "message": ""}
+        for name in ("AAAAAAAA", "AAAAAAAA_ses-204817")
+    ]
+    done = conclude.conclude([], [], [], excluded=excluded)
+    assert done.status["subjects"] == 1
+    assert done.status["subjects_not_included"] == 1
 
 
 def test_nothing_at_all_still_gives_a_summary():

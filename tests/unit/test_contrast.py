@@ -2,26 +2,15 @@
 
 import pytest
 
-from mrsynth import contrast
+from mrsynth import contrast, elements
 
 KEY = bytes(32)
 
 
 def values(**entries) -> dict:
     """Header values of an MR slice, empty but for the entries."""
-    empty = dict.fromkeys(
-        (
-            "RepetitionTime",
-            "EchoTime",
-            "InversionTime",
-            "FlipAngle",
-            "EchoTrainLength",
-            "DiffusionBValue",
-        )
-    )
-    texts = dict.fromkeys(("SeriesDescription", "ProtocolName", "SequenceName", "Manufacturer"), "")
-    lists = dict.fromkeys(("ScanningSequence", "SequenceVariant", "ScanOptions", "ImageType"), ())
-    return empty | texts | lists | {"Modality": "MR"} | entries
+    empty = dict.fromkeys(elements.NUMBERS) | dict.fromkeys(elements.TEXTS, "")
+    return empty | dict.fromkeys(elements.LISTS, ()) | {"Modality": "MR"} | entries
 
 
 def spin(tr, te, **entries) -> dict:

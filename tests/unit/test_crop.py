@@ -165,6 +165,20 @@ def test_verdicts_by_stack():
     assert cut([volume()] * 2, table)["verdict"].tolist() == ["accepted", "accepted"]
 
 
+def test_a_pose_by_stack():
+    stacks = [
+        {"stack": 1, "verdict": "failed", "posed": True},
+        {"stack": 2, "verdict": "failed", "posed": False},
+        {"stack": 3, "verdict": "failed"},
+    ]
+    posed = module.posed_of({"verdict": "review", "stacks": stacks}, 4)
+    assert posed == {1: True, 2: False, 3: False, 4: True}
+    assert module.posed_of({}, 1) == {1: False}
+    crops = cut([volume()] * 2, picks(row(1), row(2)), posed=posed)
+    assert crops["posed"].tolist() == [1, 0]
+    assert cut([volume()], picks(row()))["posed"].tolist() == [1]
+
+
 def test_file_is_the_same_bytes_again_and_needs_no_pickle(tmp_path):
     write_table(
         picks(row(), {"name": "L5-S1", "status": "out", "code": "NO_SLICE"}), tmp_path / "p"

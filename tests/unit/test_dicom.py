@@ -54,7 +54,10 @@ def test_a_good_slice_is_read_as_plain_values(dicom_writer):
         ([], {"BurnedInAnnotation": "YES"}, "BURNED_IN"),
         ([], {"RescaleSlope": 0, "RescaleIntercept": 0}, "BAD_RESCALE"),
         ([], {"Rows": 65535}, "IMPOSSIBLE_SIZE"),
-        ([], {"NumberOfFrames": 1000}, "CORRUPT"),
+        ([], {"NumberOfFrames": 1000}, "UNSUPPORTED_MULTIFRAME"),
+        ([], {"BitsStored": 17}, "BAD_BITS"),
+        ([], {"HighBit": 3}, "BAD_BITS"),
+        ([], {"SeriesInstanceUID": "1.2 3?"}, "MISSING_UID"),
     ],
 )
 def test_bad_headers_have_names(dicom_writer, drop, elements, code):
@@ -176,7 +179,7 @@ def test_a_deflated_bomb_is_refused_before_it_inflates(dicom_writer, monkeypatch
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     path = dicom_writer.save(dataset)
     assert one(path)[0] == "read"
-    monkeypatch.setattr(dicom, "LARGEST_HEADER", 4096)
+    monkeypatch.setattr(dicom, "INFLATED_BYTES", 4096)
     assert one(path) == ("refused", "IMPOSSIBLE_SIZE")
 
 

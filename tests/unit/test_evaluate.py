@@ -103,6 +103,13 @@ def test_a_subject_in_training_and_test_is_refused(packs):
         evaluate.evaluate(synthetic(test), test, a_pack(["BBBBBBBB", "CCCCCCCC"]))
 
 
+def test_another_visit_of_a_trained_person_is_refused(packs):
+    test, train = packs
+    train["subject"][0] = f"{test['subject'][0]}_ses-204817"
+    with pytest.raises(ValueError, match="1 subjects are in both"):
+        evaluate.evaluate(synthetic(test), test, train, task="t", model="m", fold=0)
+
+
 def test_a_model_must_not_be_called_like_a_baseline(packs):
     test, train = packs
     with pytest.raises(StudyError, match=r"tasks\.t\.models\.lookup"):

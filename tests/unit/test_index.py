@@ -72,15 +72,48 @@ def test_a_series_is_one_row(dicom_writer):
         "thickness_mm": "4",
         "extent_mm": "19",
         "day": "0",
-        "age_years": "61",
-        "sex": "F",
+        "start_mm": "0",
         "kvp": "120",
         "kernel": "B30f",
         "manufacturer": "Siemens",
         "scanner": "Avanto",
-        "contrast": "no",
+        "contrast": "",
     }
     assert {name: row[name] for name in expected} == expected
+
+
+def test_age_and_sex_are_for_the_private_folder_only(dicom_writer, tmp_path):
+    dicom_writer.stack(range(4), modality="CT", PatientAge="095Y")
+    found = scan(dicom_writer)
+    assert not {"age_years", "sex"} & set(found.series.columns)
+    (person,) = found.persons.to_dict("records")
+    assert (person["age_years"], person["sex"]) == ("90", "F")
+    assert person["subject"] == found.series["subject"][0]
+    index.write_index(found, tmp_path / "s.tsv", tmp_path / "f.tsv", tmp_path / "private")
+    path = tmp_path / "private/index/persons.tsv"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert "90\tF" in path.read_text()
+
+
+def test_a_link_of_nobody_is_refused_by_its_line(dicom_writer, tmp_path):
+    dicom_writer.stack(range(4))
+    (tmp_path / "links.tsv").write_text("patient_id\tperson\npatient-1\tX\nmistyped-7\tX\n")
+    with pytest.raises(StudyError, match="line 3") as caught:
+        scan(dicom_writer, links=pseudonym.read_links(tmp_path))
+    assert "mistyped" not in str(caught.value)
+
+
+def test_links_by_folder_name_where_patient_ids_are_emptied(dicom_writer, tmp_path):
+    folder = dicom_writer.folder
+    for number, name in enumerate(("ct-17", "mr-04")):
+        dicom_writer.folder = folder / name
+        dicom_writer.stack(range(4), PatientID="", SeriesInstanceUID=f"1.2.{number}")
+    dicom_writer.folder = folder
+    (tmp_path / "links.tsv").write_text("patient_id\tperson\nct-17\tA\nmr-04\tA\n")
+    apart = scan(dicom_writer, subject_from="folder").series
+    joined = scan(dicom_writer, subject_from="folder", links=pseudonym.read_links(tmp_path)).series
+    assert apart["subject"].nunique() == 2
+    assert joined["subject"].nunique() == 1
 
 
 def test_identities_and_texts_stay_out_of_the_public_tables(dicom_writer):
@@ -327,7 +360,7 @@ def test_private_tables_change_only_with_their_content(dicom_writer, tmp_path):
         return {path.name: path.stat().st_mtime_ns for path in (private / "index").iterdir()}
 
     first = write()
-    assert len(first) == 3
+    assert len(first) == 4
     assert {stat.S_IMODE(p.stat().st_mode) for p in (private / "index").iterdir()} == {0o600}
     assert stat.S_IMODE(private.stat().st_mode) == 0o700
     os.utime(paths[0])
@@ -350,7 +383,7 @@ def test_private_tables_of_series_that_are_gone_are_removed(dicom_writer, tmp_pa
     found = scan(dicom_writer)
     index.write_index(found, *outputs)
     left = {path.name for path in (tmp_path / "private/index").iterdir()}
-    assert left == {"files.tsv", "notes.tsv", f"{only(found)['series']}.tsv"}
+    assert left == {"files.tsv", "persons.tsv", "notes.tsv", f"{only(found)['series']}.tsv"}
 
 
 def test_schema_and_function_agree():
@@ -359,7 +392,8 @@ def test_schema_and_function_agree():
     assert {key: entry["default"] for key, entry in properties.items()} == {
         key: parameter.default
         for key, parameter in parameters.items()
-        if key not in ("roots", "key", "links", "threads")
+        if key not in ("roots", "key", "links", "threads", "cache")
+        and not key.startswith("volume_")
     }
 
 

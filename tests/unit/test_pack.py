@@ -6,7 +6,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
@@ -17,7 +16,6 @@ from mrsynth.locate.landmarks import Disc, Landmarks
 from mrsynth.pack import Range, assemble, crop_range, pack, screen, select
 from mrsynth.pick import pick
 from mrsynth.study import with_defaults
-from mrsynth.verdicts import REVIEW_COLUMNS
 from mrsynth.volume import from_array, write_stacks
 from mrsynth.window import to_grey_levels
 
@@ -202,10 +200,6 @@ def test_slices_outside_the_field_or_the_body():
         screen(packed, range_, min_valid=50)
 
 
-def review(*rows):
-    return pd.DataFrame(rows, columns=REVIEW_COLUMNS)
-
-
 def study(train, others=(), role="test", **settings):
     names = {"subjects": [f"X{n}" for n in range(len(others))], "role": role}
     if role == "train":
@@ -222,6 +216,22 @@ def study(train, others=(), role="test", **settings):
         **names,
         **settings,
     )
+
+
+def test_visits_of_one_person_count_as_one_subject():
+    names = ["AAAAAAAA", "AAAAAAAA_ses-204817", "BBBBBBBB"]
+    cases = [crops(), crops(), crops()]
+    _, record = assemble(
+        *(cases, [{}] * 3, cases, [{}] * 3),
+        subjects=names,
+        train_subjects=names,
+        task="t2",
+        fold=0,
+        size=(80, 60),
+        role="train",
+    )
+    assert record["subjects"] == 2
+    assert set(record["slices_by_subject"]) == set(names)
 
 
 def test_test_subjects_change_neither_range_nor_training_file(tmp_path):
@@ -245,12 +255,12 @@ def test_verdicts_apply_before_the_range_is_measured():
     assert record["range"]["ventral_mm"] == 40
     assert set(arrays["subject"].tolist()) == {"T0"}
     assert record["left_out_by_code"] == {"VERDICT": 2}
-    table = review(("T1", "t2", "2", "accepted", "ah", "seen"))
-    arrays, record = study([crops(ventral=40), wrong], role="train", review=table)
+    judged = [{"subject": "T1", "stack": 2, "verdict": "accepted", "readers": 1}]
+    arrays, record = study([crops(ventral=40), wrong], role="train", review=judged)
     assert record["range"]["ventral_mm"] == 90
     assert record["slices"] == 3
     assert [row["subject"] for row in record["reviewed"]] == ["T1"]
-    assert set(record["reviewed"][0]) == {"subject", "key", "before", "verdict"}
+    assert set(record["reviewed"][0]) == {"subject", "key", "before", "verdict", "readers"}
     assert record["slices_by_subject"] == {"T0": 2, "T1": 1}
 
 
@@ -385,7 +395,7 @@ def test_the_four_adapters_from_warped_stacks_to_a_pack(tmp_path, monkeypatch):
     cfg = defaults("pack") | {"size": [40, 25], "task": "t2", "fold": 0, "role": "train"}
     cfg |= {"subjects": list(subjects), "train_subjects": list(subjects)}
     files = {key: [f"crop-{name}.{key}" for name in subjects] for key in ("npz", "json")}
-    inputs = {"crops": files["npz"], "records": files["json"], "review": []}
+    inputs = {"crops": files["npz"], "records": files["json"]}
     inputs |= {"train_crops": files["npz"], "train_records": files["json"]}
     outputs = {"pack": "pack.npz", "record": "pack.json"}
     adapter("pack", inputs, outputs, cfg, task="t2", fold="0", role="train")
@@ -403,7 +413,11 @@ def test_the_four_adapters_from_warped_stacks_to_a_pack(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("stage", ["window", "pick", "crop", "pack"])
 def test_schema_and_functions_have_the_same_defaults(stage):
-    injected = {"pick": {"landmarks_frame", "verdict"}, "crop": {"verdicts"}, "window": {"kind"}}
+    injected = {
+        "pick": {"landmarks_frame", "verdict"},
+        "crop": {"verdicts", "posed"},
+        "window": {"kind"},
+    }
     injected["pack"] = {"subjects", "train_subjects", "task", "fold", "role", "review"}
     functions = {"window": to_grey_levels, "pick": pick, "crop": crop, "pack": assemble}
     parameters = inspect.signature(functions[stage]).parameters

@@ -111,3 +111,11 @@ def test_packs_are_read_without_pickle(tmp_path):
     np.savez(tmp_path / "bad.npz", subject=np.array([{"a": 1}], dtype=object))
     with pytest.raises(ValueError, match="pickle"):
         pairs.read_pack(tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_mismatch_never_takes_another_visit_of_the_person(seed):
+    names = ["AAAAAAAA", "AAAAAAAA_ses-204817", "BBBBBBBB", "CCCCCCCC"]
+    partner = pairs.mismatch(np.array(names), seed)
+    assert sorted(partner) == [0, 1, 2, 3]
+    assert set(partner[:2]) == {2, 3}

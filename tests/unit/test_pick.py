@@ -198,6 +198,48 @@ def test_the_worst_stack_tells_the_verdict():
     assert module.verdict_of({}) == "failed"
 
 
+def row_of(disc, point, mm):
+    return {"disc": disc, "point": point, "mm": mm, "readers": 1}
+
+
+def test_a_moved_centre_changes_the_slice_and_a_moved_sac_the_crop():
+    found = landmarks(disc("L3-L4", 41.5), disc(None, -3), disc("L5-S1", -60))
+    stacks = [stack(0), stack(40)]
+    before = pick(stacks, found)
+    moved, log = module.move(
+        found, [row_of("L3-L4", "centre", [1, 2, 37.0]), row_of("disc-2", "sac", [0, 31, -3])]
+    )
+    after = pick(stacks, moved)
+    assert before["slice"].tolist()[:2] == [2, 1]
+    assert after["slice"].tolist()[:2] == [1, 1]
+    np.testing.assert_allclose(after.loc[0, ["centre_x", "centre_y"]].astype(float), [1, 2])
+    assert (before.loc[1, "sac_y"], after.loc[1, "sac_y"]) == (35, 31)
+    assert after.loc[0, "sac_y"] == 35, "the sac stays where the centre alone was moved"
+    assert [entry["readers"] for entry in log] == [1, 1]
+    np.testing.assert_allclose(log[0]["before_mm"], [0, 0, 41.5])
+    np.testing.assert_allclose(log[0]["shift_mm"], np.linalg.norm([1, 2, 4.5]))
+    np.testing.assert_allclose(found.discs[0].centre_mm, [0, 0, 41.5])
+    same, none = module.move(found, [])
+    assert (len(same.discs), none) == (3, [])
+
+
+def test_a_point_that_was_not_found_can_be_placed():
+    bare = landmarks(Disc("L4-L5", [0, 0, 0], [0, 0, 1]))
+    moved, (log,) = module.move(bare, [row_of("L4-L5", "sac", [0, 30, 0])])
+    assert (log["before_mm"], log["shift_mm"]) == (None, None)
+    assert pick([stack(2.5)], moved).loc[0, "sac_y"] == 30
+
+
+def test_a_move_that_can_do_nothing_is_an_error():
+    found = landmarks(disc("L4-L5", 0))
+    with pytest.raises(StudyError, match=r"moves sac of disc 'L3-L4'.*this subject has L4-L5"):
+        module.move(found, [row_of("L3-L4", "sac", [0, 0, 0])])
+    with pytest.raises(StudyError, match=r"pick\.slices is 'all'.*take the row out"):
+        module.move(found, [row_of("L4-L5", "sac", [0, 0, 0])], "all")
+    with pytest.raises(StudyError, match=r"moves sac of L4-L5 by 1\d\d mm, more than 100"):
+        module.move(found, [row_of("L4-L5", "sac", [0, -135, 0])])
+
+
 def test_table_survives_writing(tmp_path):
     table = pick([stack(0)], landmarks(disc("L4-L5", 2.4), Disc("L5-S1", [500, 0, 0], [0, 0, 1])))
     module.write_table(table, tmp_path / "picks.tsv")

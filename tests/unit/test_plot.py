@@ -87,6 +87,20 @@ def test_nobody_is_shown_twice(study, count, labels):
     assert len({row["subject"] for row in rows}) == count
 
 
+def test_visits_of_one_person_are_shown_once(study):
+    """The two worst subjects become visits of one person, who is then the worst of four."""
+    long = study["long"].copy()
+    ranked = list(
+        long[long["method"] == "m"].groupby("subject")["value"].mean().sort_values().index
+    )
+    visit = f"{ranked[-1]}_ses-204817"
+    long["subject"] = long["subject"].replace(ranked[-2], visit)
+    rows = plot.choose(long, "m")
+    assert [row["label"] for row in rows] == ["best", "median", "worst"]
+    assert rows[-1]["subject"] in (ranked[-1], visit)
+    assert rows[1]["subject"] == ranked[1]
+
+
 def test_panel_crops_the_letterbox_and_shows_the_error(study):
     figure = plot.make("panel", models=["m"], folds=[0], task="t", **study)
     images = [axis.get_images()[0].get_array() for axis in figure.axes if axis.get_images()]

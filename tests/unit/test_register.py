@@ -15,7 +15,6 @@ from scipy.spatial.transform import Rotation
 
 from mrsynth.errors import StudyError
 from mrsynth.register import Registration, prepare, register, register_stacks, search
-from mrsynth.register.figure import checkerboard, edges, three_planes, write_figure
 from mrsynth.register.landmarks import aim, region
 from mrsynth.register.settings import Settings
 from mrsynth.register.similarity import Moving, Points, mutual_information, sample, similarity
@@ -392,44 +391,6 @@ def test_mutual_information_of_equal_and_of_independent_values():
     none, _ = mutual_information(level, np.random.default_rng(1).permutation(level).astype(float))
     assert 1.5 < same < np.log(24)
     assert none < 0.02
-
-
-def test_overlay_planes_and_edges(tmp_path, ct, bent):
-    names = [name for name, *_ in three_planes(ct, ct, np.eye(4))]
-    assert names == ["axial", "coronal", "sagittal"]
-    for _, (fixed, pixel), (moving, _) in three_planes(ct, ct, np.eye(4)):
-        assert np.allclose(fixed, moving, atol=0.01)
-        assert pixel == (2.0, 2.0)
-    # The patient's right is on the left of the axial picture, the nose on top.
-    marked = sitk.Image(ct)
-    for x in range(6):
-        for y in range(6):
-            for z in range(40, 48):
-                marked[x, y, z] = 5000.0
-    axial = next(three_planes(marked, marked, np.eye(4)))[1][0]
-    assert np.unravel_index(axial.argmax(), axial.shape) < (8, 8)
-    board = checkerboard(np.zeros((50, 50)), np.ones((50, 50)), (1.0, 1.0))
-    assert (board[0, 0], board[0, 30], board[30, 30]) == (0, 1, 0)
-    step = np.repeat([[0.0] * 20 + [1.0] * 20], 40, axis=0)
-    assert set(np.argwhere(edges(step, (1, 1)))[:, 1]) <= {19, 20}
-    result = Registration(np.eye(4), "review", {"mi": 0.4, "overlap": 0.9, "reasons": ["because"]})
-    write_figure(tmp_path / "one.png", [ct], ct, result, [])
-    write_figure(
-        tmp_path / "many.png", bent[0], ct, result, [result] * 3, stack_note="sub-AAAAAAAA"
-    )
-    assert all((tmp_path / name).stat().st_size > 20_000 for name in ("one.png", "many.png"))
-
-
-@pytest.mark.filterwarnings("ignore:invalid value")
-def test_a_failed_registration_has_its_picture_too(tmp_path, ct, bent):
-    broken = sitk.Image(bent[0][0])
-    broken[3, 3, 1] = float("nan")
-    whole, single = register_stacks([broken, bent[0][1]], ct, flips=False, **QUICK)
-    assert {result.verdict for result in (whole, *single)} == {"failed"}
-    write_figure(tmp_path / "failed.png", [broken, bent[0][1]], ct, whole, single)
-    far = Registration(np.eye(4) + np.eye(4, k=3) * 900, "failed", {"reasons": ["far"]})
-    write_figure(tmp_path / "far.png", [ct], ct, far, [])
-    assert all((tmp_path / name).stat().st_size > 5_000 for name in ("failed.png", "far.png"))
 
 
 def test_region_from_landmarks():

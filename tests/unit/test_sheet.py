@@ -85,4 +85,7 @@ def test_flow_counts_every_row_once():
     rows = [row("A"), row("B"), row("C", status="excluded", code="INTERVAL")]
     flow = sheet.flow(rows, "lumbar")
     assert sum(step["subjects"] for step in flow) == 3
-    assert {"status": "excluded", "pool": "paired", "code": "INTERVAL", "subjects": 1} in flow
+    interval = {"status": "excluded", "pool": "paired", "code": "INTERVAL"}
+    assert interval | {"subjects": 1, "pairs": 1} in flow
+    visits = sheet.flow([row("AAAAAAAA"), row("AAAAAAAA_ses-123456")], "lumbar")
+    assert [(step["subjects"], step["pairs"]) for step in visits] == [(1, 2)]

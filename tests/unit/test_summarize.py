@@ -282,3 +282,18 @@ def test_adapter(long, tmp_path):
     text = (out / "methods.md").read_text()
     assert "20.00 ± 14.14" in text
     assert "verdict accepted, review" in text
+
+
+def test_visits_of_one_person_are_one_subject():
+    """Slices of two visits with the same keys all count, and the mean is over persons."""
+    visits = table(
+        rows("m", "AAAAAAAA", [10.0, 20.0]),
+        rows("m", "AAAAAAAA_ses-204817", [40.0, 50.0]),
+        rows("m", "BBBBBBBB", [100.0]),
+    )
+    found = summarize.methods(visits, regions=["body"])
+    assert (one(found)["subjects"], one(found)["slices"]) == (2, 5)
+    assert one(found)["mae_mean"] == pytest.approx((30 + 100) / 2)
+    apart = table(rows("m", "AAAAAAAA", [1.0]), rows("m", "AAAAAAAA_ses-204817", [1.0], fold=1))
+    with pytest.raises(ValueError, match="more than one fold"):
+        summarize.methods(apart)

@@ -333,7 +333,7 @@ def test_regression_learns_the_relation(tmp_path):
 
 def test_best_weights_are_those_of_the_lowest_validation_error(tmp_path, monkeypatch):
     errors = iter([5.0, 3.0, 4.0])
-    plain = trainer._Run.validate
+    plain = trainer.Run.validate
 
     def validate(self):
         self.held_out = None
@@ -346,7 +346,7 @@ def test_best_weights_are_those_of_the_lowest_validation_error(tmp_path, monkeyp
         return error
 
     with monkeypatch.context() as patch:
-        patch.setattr(trainer._Run, "validate", validate)
+        patch.setattr(trainer.Run, "validate", validate)
         options = _train(tmp_path / "best", weights="best")
     assert options["iteration"] == 8
     _train(tmp_path / "eight", total_iterations=8)

@@ -21,6 +21,7 @@ class Checkout:
             source = ROOT / part
             copy = shutil.copytree if source.is_dir() else shutil.copy2
             copy(source, folder / part)
+        self.environment: dict[str, str] = {}
         (folder / "config").mkdir()
         shutil.copy2(config, folder / "config/config.yaml")
 
@@ -29,7 +30,7 @@ class Checkout:
         done = subprocess.run(
             [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--resources", "gpu=1"],
             cwd=self.folder,
-            env=os.environ | {"PYTHONPATH": str(self.folder / "src")},
+            env=os.environ | {"PYTHONPATH": str(self.folder / "src")} | self.environment,
             capture_output=True,
             text=True,
             timeout=900,
@@ -84,10 +85,16 @@ def fresh():
     return lambda folder: Checkout(folder, ROOT / "tests/data/tiny.yaml")
 
 
+@pytest.fixture(scope="session")
+def make_checkout():
+    """Makes a copy of the checkout in an empty folder, with a config file of one's own."""
+    return Checkout
+
+
 @pytest.fixture
 def changed(finished, tmp_path) -> Checkout:
     """A copy of the finished study, time stamps kept, free to be changed."""
     copy = object.__new__(Checkout)
-    copy.folder = tmp_path / "study"
+    copy.folder, copy.environment = tmp_path / "study", {}
     shutil.copytree(finished.folder, copy.folder, symlinks=True)
     return copy

@@ -36,6 +36,16 @@ def moving_volumes(w):
     return volumes(w.task, w.subject, sides(w)[1])
 
 
+def moving_fields(w):
+    """Masks of what the moving side measured: its padding is no data."""
+    return volumes(w.task, w.subject, sides(w)[1], "_field.nii.gz")
+
+
+def fixed_fields(w):
+    """Masks of what the fixed side measured."""
+    return volumes(w.task, w.subject, sides(w)[0], "_field.nii.gz")
+
+
 def fixed_records(w):
     """Records of the fixed side's conversion: the slice thickness to average over."""
     return volumes(w.task, w.subject, sides(w)[0], ".json")
@@ -78,9 +88,18 @@ def landmarks(w):
     return f"results/locate/sub-{w.subject}.json"
 
 
+def register_mask(w, side):
+    """The user's mask of one side (source or target), where the study names such files and the subject has one."""
+    block = STUDY.block("register", w.task)
+    if block["mask"] != "user" or block["mask_files"] is None:
+        return []
+    return existing(block["mask_files"].format(subject=w.subject, side=side))
+
+
 def register_settings(w):
-    """Settings of `register` with the fixed side of the pair."""
-    return STUDY.block("register", w.task) | {"fixed": STUDY.task(w.task)["fixed"]}
+    """Settings of `register` with the fixed side of the pair; the mask files are already in its inputs."""
+    block = STUDY.block("register", w.task) | {"fixed": STUDY.task(w.task)["fixed"]}
+    return {key: value for key, value in block.items() if key != "mask_files"}
 
 
 def warp_settings(w):

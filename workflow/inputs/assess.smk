@@ -57,6 +57,7 @@ def closing():
         "results/conclude/summary.md",
         *every_table(),
         *every_figure(),
+        *every_page(),
         *(
             ["results/enforce/passed.txt"]
             if STUDY.config["on_refusal"] == "fail"
@@ -90,6 +91,7 @@ def conclude_settings(w):
     """Settings of `conclude` with what the cohort left out before any job."""
     return STUDY.block("conclude") | {
         "excluded": sheet.excluded(cohort_rows()),
+        "noted": sheet.noted(cohort_rows()),
         "on_refusal": STUDY.config["on_refusal"],
         "study": STUDY.public(),
     }

@@ -23,13 +23,15 @@ def every_pack():
 
 
 def pack_settings(w):
-    """Settings of `pack` with the subjects whose crops come in, in order."""
+    """Settings of `pack` with the subjects whose crops come in, in order, and people's verdicts on them alone."""
     names = {"task": w.task, "fold": int(w.fold), "role": w.role}
-    return (
-        STUDY.block("pack", w.task)
-        | names
-        | {
-            "subjects": members(w),
-            "train_subjects": trainees(w),
-        }
-    )
+    subjects = {"subjects": members(w), "train_subjects": trainees(w)}
+    review = {"review": judged(w.task, subjects)}
+    return STUDY.block("pack", w.task) | names | subjects | review
+
+
+def judged(task, subjects):
+    """People's verdicts on the subjects of one pack; a word about anyone else leaves it as it is."""
+    wanted = {name for names in subjects.values() for name in names}
+    rows = sheet.judgements(Path(STUDY.config["review"]), task)
+    return [row for row in rows if row["subject"] in wanted]

@@ -16,6 +16,14 @@ def existing(path):
     return [path] if Path(path).exists() else []
 
 
+def private_lists(*names):
+    """The user's private lists that exist: links of patient IDs, and who must not be in."""
+    paths = [
+        f"{STUDY.config['private']}/{name}.tsv" for name in names or ("links", "exclude")
+    ]
+    return [path for path in paths if Path(path).exists()]
+
+
 def phantom_settings(w):
     """Settings of one digital subject: what the others are like is not its business."""
     block = STUDY.block("phantom")
@@ -49,7 +57,7 @@ def convert_settings(w):
 
 
 def series_files(w):
-    """The private list of a series' files: changes only when the files that matter change."""
+    """The private list of a chosen series' files: changes only when their content does."""
     bridges = {task: STUDY.task(task)["bridge"] for task in STUDY.tasks}
     series = sheet.series_of(cohort_rows(), w.subject, w.image, bridges)
-    return f"{STUDY.config['private']}/index/{series}.tsv"
+    return f"{STUDY.config['private']}/cohort/{series}.tsv"

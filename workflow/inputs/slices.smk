@@ -11,7 +11,8 @@ def window_settings(w):
 
 
 def pick_settings(w):
-    """Settings of `pick` with the frame in which the landmarks are given."""
+    """Settings of `pick` with the frame in which the landmarks are given and the points that people moved."""
     task, image = STUDY.task(w.task), STUDY.block("locate")["image"]
     frame = "fixed" if task[task["fixed"]] == image else "moving"
-    return STUDY.block("pick", w.task) | {"landmarks_frame": frame}
+    moved = sheet.moves(Path(STUDY.config["review"]), w.task, w.subject)
+    return STUDY.block("pick", w.task) | {"landmarks_frame": frame, "moved": moved}

@@ -67,6 +67,8 @@ rule register:
         landmarks=landmarks,
         bridge=lambda w: bridge(w),
         bridge_record=lambda w: bridge(w, ".json"),
+        source_mask=lambda w: register_mask(w, "source"),
+        target_mask=lambda w: register_mask(w, "target"),
     output:
         transform="results/register/{task}/sub-{subject}.tfm",
         record="results/register/{task}/sub-{subject}.json",
@@ -96,6 +98,8 @@ rule warp:
     """Reformat the moving image on the fixed slices' own planes, averaged over their thickness."""
     input:
         moving=lambda w: moving_volumes(w),
+        moving_fields=lambda w: moving_fields(w),
+        fixed_fields=lambda w: fixed_fields(w),
         fixed_records=lambda w: fixed_records(w),
         stacks="results/resample/{task}/sub-{subject}",
         record_in="results/resample/{task}/sub-{subject}.json",

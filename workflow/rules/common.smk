@@ -15,7 +15,7 @@ from snakemake.logging import logger
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from mrsynth import provenance, pseudonym, sheet, study
+from mrsynth import provenance, pseudonym, sheet, study, subjects
 from mrsynth.errors import StudyError
 
 provenance.lead_jobs_to(ROOT / "src")
@@ -39,7 +39,7 @@ except StudyError as error:
 
 wildcard_constraints:
     phantom=r"\d+",
-    subject=r"[A-Z2-7]{8}",
+    subject=subjects.SUBJECT,
     image=rf"({'|'.join(STUDY.config['images'])})(_stack-\d+)?",
     task="|".join(STUDY.tasks),
     model="|".join(sorted({m for models in STUDY.models.values() for m in models})),

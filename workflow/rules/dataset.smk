@@ -1,6 +1,6 @@
 """From crops to what a training reads.
 
-Inputs: results/crop/, config/review.tsv (verdicts of people, optional)
+Inputs: results/crop/; verdicts of people from config/review.tsv through the settings
 Outputs: results/pack/
 Steps: pack (the range of the training subjects applied to all; one resampling; one file per fold and role)
 """
@@ -16,7 +16,6 @@ rule pack:
         records=lambda w: crops(w.task, members(w), ".json"),
         train_crops=lambda w: crops(w.task, trainees(w), ".npz"),
         train_records=lambda w: crops(w.task, trainees(w), ".json"),
-        review=existing(STUDY.config["review"]),
     output:
         pack="results/pack/{task}/fold-{fold}/{role}.npz",
         record="results/pack/{task}/fold-{fold}/{role}.json",

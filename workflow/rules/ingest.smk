@@ -33,6 +33,7 @@ rule index:
     """List every series and account for every file, from headers alone; identities stay in private/."""
     input:
         phantoms=phantom_folders(),
+        links=private_lists("links"),
     output:
         series="results/index/series.tsv",
         files="results/index/files.tsv",
@@ -56,11 +57,24 @@ checkpoint cohort:
     input:
         series="results/index/series.tsv",
         tree="results/index/tree.json",
+        files="results/index/files.tsv",
         sheet=existing(STUDY.config["sheet"]),
+        private=private_lists(),
     output:
         cohort="results/cohort/cohort.tsv",
+        candidates="results/cohort/candidates.tsv",
         flow="results/cohort/flow.tsv",
+        figure=report(
+            "results/cohort/flow.png",
+            caption="../report/flow.rst",
+            category="Cohort",
+        ),
         demographics="results/cohort/demographics.tsv",
+        text=report(
+            "results/cohort/demographics.md",
+            caption="../report/demographics.rst",
+            category="Cohort",
+        ),
         settings="results/cohort/settings.json",
     log:
         "logs/cohort/cohort.log",
@@ -79,6 +93,7 @@ rule convert:
         files=lambda w: series_files(w),
     output:
         image="results/convert/sub-{subject}_{image}.nii.gz",
+        field="results/convert/sub-{subject}_{image}_field.nii.gz",
         record="results/convert/sub-{subject}_{image}.json",
     log:
         "logs/convert/sub-{subject}_{image}.log",

@@ -1,12 +1,31 @@
 """From packs to synthetic images.
 
 Inputs: results/pack/ (train and validation for training, test for synthesis)
-Outputs: results/train/, results/synthesize/
-Steps: train (rolling state.pt beside the outputs is not an output: a failed job resumes from it), synthesize
+Outputs: results/forecast/, results/train/, results/synthesize/
+Steps: forecast (only when asked for), train (rolling state.pt beside the outputs is not an output: a failed job resumes from it), synthesize
 """
 
 
 include: "../inputs/learn.smk"
+
+
+rule forecast:
+    """Time a few steps of every model on made-up images: hours and memory of the whole study, its total on top."""
+    output:
+        table="results/forecast/forecast.tsv",
+    log:
+        "logs/forecast/forecast.log",
+    conda:
+        ENVIRONMENT
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+    params:
+        cfg=forecast_settings(),
+        code=lambda w: forecast_code(),
+    script:
+        "../scripts/forecast.py"
 
 
 rule train:

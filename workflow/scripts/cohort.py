@@ -1,18 +1,36 @@
-"""Adapter of `cohort`: the series table and the user's sheet to the cohort sheet."""
+"""Adapter of `cohort`: the tables of `index` and the user's sheet to the cohort sheet."""
 
-from mrsynth import cohort, job, pseudonym
+from mrsynth import cohort, demographics, digests, flowchart, job, pseudonym, wishes
 
 
 def work(job_):
     cfg = dict(job_.cfg)
     images, tasks, settings = (cfg.pop(name) for name in ("images", "tasks", "settings"))
-    key = pseudonym.read_key(cfg.pop("private"), cfg.pop("key_hex", None))
-    sheet = cohort.read_sheet(str(job_.input.sheet)) if job_.input.get("sheet") else None
-    series = cohort.read_series(job_.input.series)
-    found = cohort.build(series, sheet, images, tasks, key=key, **cfg)
-    cohort.write_table(found.rows, job_.output.cohort)
-    cohort.write_table(found.flow, job_.output.flow)
-    cohort.write_table(found.demographics, job_.output.demographics)
+    private = cfg.pop("private")
+    key = pseudonym.read_key(private, cfg.pop("key_hex", None))
+    found = cohort.build(
+        cohort.read_table(job_.input.series),
+        wishes.read_sheet(str(job_.input.sheet)) if job_.input.get("sheet") else None,
+        images,
+        tasks,
+        key=key,
+        persons=demographics.read_persons(private),
+        files=cohort.read_table(job_.input.files),
+        listed=pseudonym.read_exclusions(private, key),
+        **cfg,
+    )
+    chosen = found.rows[(found.rows["status"] == "included") & (found.rows["pool"] == "paired")]
+    names = chosen[["source_series", "target_series", "bridge_series"]].to_numpy().ravel()
+    digests.settle(private, filter(None, names), threads=job_.threads)
+    for warning in found.warnings:
+        job.log.warning("%s", warning)
+    for name in ("rows", "candidates", "flow", "demographics"):
+        cohort.write_table(
+            getattr(found, name), getattr(job_.output, {"rows": "cohort"}.get(name, name))
+        )
+    text = demographics.markdown(found.demographics, min_cell=cfg["min_cell"])
+    demographics.write_markdown(text, job_.output.text)
+    flowchart.write_figure(flowchart.figure(found.flow), job_.output.figure)
     tree = job.read_json(job_.input.tree)["tree"]
     job.write_json({"settings": settings, "tree": tree}, job_.output.settings)
 

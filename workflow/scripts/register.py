@@ -20,6 +20,12 @@ def usable_bridge(job_) -> tuple[str | None, str]:
     return path, "used"
 
 
+def mask(job_, side):
+    """The user's mask of a side, where there is one."""
+    path = job_.input.get(f"{side}_mask")
+    return read_volume(path[0] if isinstance(path, list) else path) if path else None
+
+
 def work(job_):
     cfg = dict(job_.cfg)
     side = cfg.pop("fixed")
@@ -33,7 +39,8 @@ def work(job_):
         )
     landmarks = job_.input.get("landmarks")
     spine = job.read_json(landmarks) if landmarks and side == "target" else {}
-    cfg |= {"roi": region(spine), "aim": aim(spine)}
+    sides = (side, "source" if side == "target" else "target")
+    cfg |= {"roi": region(spine), "aim": aim(spine), "masks": tuple(mask(job_, s) for s in sides)}
     bridge, bridged = usable_bridge(job_)
     if len(stacks) == 1 and not bridge:
         whole, single = register(stacks[0], moving[0], **cfg), []
@@ -42,7 +49,9 @@ def work(job_):
         whole, single = register_stacks(stacks, moving[0], bridge=image, **cfg)
     sitk.WriteTransform(whole.transform, job_.output.transform)
     note = f"sub-{job_.wildcards.subject}"
-    write_figure(job_.output.figure, stacks, moving[0], whole, single, stack_note=note)
+    write_figure(
+        job_.output.figure, stacks, moving[0], whole, single, stack_note=note, spine=cfg["roi"]
+    )
     return {
         "fixed": side,
         "bridge": bridged,

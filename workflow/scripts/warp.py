@@ -3,7 +3,7 @@
 import numpy as np
 
 from mrsynth import job
-from mrsynth.volume import read_stacks, read_volume, write_stacks
+from mrsynth.volume import read_field, read_stacks, read_volume, write_stacks
 from mrsynth.warp import on_fixed_grid
 
 
@@ -18,7 +18,11 @@ def work(job_):
         registered = job.read_json(job_.input.registration)
         matrices = [np.array(stack["matrix"]) for stack in registered["stacks"]]
     acquired = [record.get("thickness_mm") for record in records] or [None] * len(fixed)
-    images, entries = on_fixed_grid(fixed, moving, matrices, acquired, **cfg)
+    fields = {
+        "moving_fields": [read_field(path) for path in job_.input.moving_fields],
+        "fixed_fields": [read_field(path) for path in job_.input.fixed_fields],
+    }
+    images, entries = on_fixed_grid(fixed, moving, matrices, acquired, **fields, **cfg)
     names = {"fixed": side, "moving": "source" if side == "target" else "target"}
     for name, stacks in images.items():
         write_stacks(stacks, job_.output.stacks, names.get(name, name))

@@ -6,13 +6,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from mrsynth.errors import Refusal
-from mrsynth.geometry import cross_polyline, frame, project_to_plane, unit
+from mrsynth.geometry import apply, cross_polyline, frame, project_to_plane, unit
 from mrsynth.locate.canal import find_canal
-from mrsynth.locate.chain import Candidate, find_discs
+from mrsynth.locate.chain import FULL_CONTRAST, Candidate, find_discs
 from mrsynth.locate.column import BEYOND_MM, Column, evenly, find_column
-from mrsynth.locate.grid import Grid, upright
+from mrsynth.locate.extend import next_disc
+from mrsynth.locate.grid import Grid, resized, shrunk, turned, upright
 from mrsynth.locate.landmarks import Disc, Landmarks
 from mrsynth.locate.levels import ala_share, names, sacral_disc
+from mrsynth.locate.posture import around, trial_turns, upright_motion
 from mrsynth.locate.refine import Measured, measure
 from mrsynth.locate.sac import DISTANCE_MM, canal_in_plane, sac_centre
 
@@ -22,6 +24,10 @@ log = logging.getLogger("mrsynth")
 CANAL_SPACING_MM = 2.0
 # A disc whose endplates couldn't be measured keeps its place in the count, with this confidence.
 UNMEASURED = 0.05
+# A canal this long is believed at once; a shorter one is compared with those after other turns.
+LONG_MM = 120.0
+# How many discs may follow at an end of the chain.
+FURTHER = 3
 
 
 def find(
@@ -34,15 +40,21 @@ def find(
 ) -> Landmarks:
     """Landmarks of a CT (HU), see :func:`mrsynth.locate.locate` for the settings.
 
+    A scout on the whole scan finds how the spine lies; the search itself runs on a crop in which
+    the spine stands upright, and its result is moved back.
+
     Raises:
         Refusal: ``NO_SPINE``, ``NO_CANAL`` or ``NO_DISC``.
     """
-    grid = upright(ct, spacing_mm)
-    canal = find_canal(upright(ct, CANAL_SPACING_MM), bone_hu)
+    small = shrunk(ct, spacing_mm)
+    motion, box = scout(small, bone_hu)
+    grid = upright(turned(small, motion), spacing_mm, box)
+    canal = find_canal(resized(grid, CANAL_SPACING_MM), bone_hu)
     column = find_column(grid, canal)
     line = evenly(canal, beyond=BEYOND_MM)
     layers = find_discs(grid, column)
     found = [measure_disc(grid, layer, column, line) for layer in layers]
+    layers, found = with_ends(grid, layers, found)
     discs, flags = name_discs(grid, layers, found, line, ala)
     discs = [disc for disc in discs if disc.confidence >= least_confidence]
     if not discs:
@@ -53,7 +65,56 @@ def find(
             "give labels or landmarks for this subject (`source`), or lower `least_confidence`",
         )
     log.info("%d discs: %s", len(discs), ", ".join(str(disc.level) for disc in discs))
-    return Landmarks(discs, canal, body_hu, "auto", flags)
+    return Landmarks(discs, canal, body_hu, "auto", flags).moved(np.linalg.inv(motion))
+
+
+def scout(ct: sitk.Image, bone_hu: float) -> tuple[np.ndarray, np.ndarray]:
+    """How the spine lies in a scan: the motion (4×4) that stands it upright, and its box (2, 3)
+    after that motion.
+
+    Raises:
+        Refusal: ``NO_SPINE`` or ``NO_CANAL``, as from the first trial.
+    """
+    size = np.array(ct.GetSize())
+    centre = np.array(ct.TransformContinuousIndexToPhysicalPoint(((size - 1) / 2).tolist()))
+    best, length, first = None, 0.0, None
+    for turn in (np.eye(4), *trial_turns(centre)):
+        try:
+            grid = upright(turned(ct, turn), CANAL_SPACING_MM)
+            canal = find_canal(grid, bone_hu)
+            column = find_column(grid, canal)
+        except Refusal as refusal:
+            first = first or refusal
+            continue
+        extent = float(np.linalg.norm(canal[0] - canal[-1]))
+        if extent > 1.1 * length:
+            best, length = (turn, canal, column), extent
+        if length >= LONG_MM:
+            break
+    if best is None:
+        raise first
+    turn, canal, column = best
+    motion = upright_motion(canal, column)
+    return motion @ turn, around(apply(motion, canal))
+
+
+def with_ends(
+    grid: Grid, layers: list[Candidate], found: list[Measured | None]
+) -> tuple[list[Candidate], list[Measured | None]]:
+    """The chain with the discs below and above it that follow from its ends."""
+    for down in (True, False):
+        for _ in range(FURTHER):
+            measured = [disc for disc in found if disc is not None]
+            end = found[-1 if down else 0] if found else None
+            if end is None:
+                break
+            new = next_disc(grid, measured, down)
+            if new is None:
+                break
+            layer = Candidate(-1, min(new.contrast / FULL_CONTRAST, 1), new.centre, new.normal, 0.0)
+            layers = [*layers, layer] if down else [layer, *layers]
+            found = [*found, new] if down else [new, *found]
+    return layers, found
 
 
 def canal_of(ct: sitk.Image, bone_hu: float) -> np.ndarray | None:

@@ -30,6 +30,8 @@ HOOK_MM = 24.0
 HOOK_OFF_MM = 4.0
 # Two lumbar vertebrae; less can't be told from the pelvis or a rib's arch.
 MIN_LENGTH_MM = 60.0
+# What a voxel between bone and soft tissue is measured from, HU.
+SOFT_TISSUE_HU = 50.0
 # The sacral canal runs up to 65° backwards from the CT's axis (two voxels a slice), scoliosis and
 # an oblique patient stay under 45° sideways (one voxel).
 STEPS_Y, STEPS_X = 2, 1
@@ -106,8 +108,8 @@ def find_canal(grid: Grid, bone_hu: float) -> np.ndarray:
     Raises:
         Refusal: ``NO_SPINE`` without bone, ``NO_CANAL`` if no canal is 60 mm long.
     """
-    bone = np.argwhere(grid.values > bone_hu)
-    if len(bone) < 1000:
+    bone_hu = SOFT_TISSUE_HU + (bone_hu - SOFT_TISSUE_HU) * grid.kept()
+    if np.count_nonzero(grid.values > bone_hu) < 1000:
         raise Refusal(
             "NO_SPINE",
             f"fewer than 1000 voxels of {grid.spacing:g} mm above {bone_hu:g} HU in the CT",

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.signal import fftconvolve
 
 from mrsynth.errors import Refusal
 from mrsynth.geometry import unit
@@ -19,10 +20,12 @@ BEYOND_MM = 30.0
 # Where a lumbar body's centre lies from the canal's centre: half a canal plus half a body
 # (Panjabi 1992: bodies 30-36 mm deep, canal 16-20 mm), with room for small and large people.
 DISTANCE_MM = (17.0, 34.0)
-# Radius of the probe that looks for the body's centre: fits into the smallest lumbar body.
-PROBE_MM = 14.0
-# Half a canal: the body begins this far ahead of its centre.
-BEHIND_MM = 10.0
+# Half depth and half width of lumbar bodies, small to large people (Panjabi 1992), and how far
+# around the ellipse its surroundings are looked at, as a share.
+HALVES_MM = ((14.0, 20.0), (16.5, 24.0), (19.0, 28.0))
+AROUND = 1.4
+# By how much a body must be brighter than its surroundings, and what a degree of turn costs, HU.
+LEAST_CONTRAST, TURN_COST = 25.0, 0.5
 # How far from straight ahead (the CT's front) the body may lie: patient turned, vertebra rotated.
 TURN_DEG = 45.0
 
@@ -106,7 +109,7 @@ def find_column(grid: Grid, canal: np.ndarray) -> Column:
     weight = ndimage.gaussian_filter1d(seen, sigma, axis=0, mode="nearest")
     cuts = ndimage.gaussian_filter1d(np.clip(cuts, 0, 220) * seen, sigma, axis=0, mode="nearest")
     cuts = np.where(weight > 0.05, cuts / np.maximum(weight, 0.05), 0)
-    where = np.array([_body_centre(cut, a, b) for cut in cuts[:: round(4 / STEP_MM)]])
+    where = _body_centres(cuts[:: round(4 / STEP_MM)], a, b)
     if not np.isfinite(where).any():
         raise Refusal(
             "NO_SPINE",
@@ -152,37 +155,45 @@ def straighten(grid: Grid, column: Column, a: np.ndarray, b: np.ndarray) -> np.n
     return grid.sample(points)
 
 
-def _body_centre(cut: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Forward and sideways distance of the body's centre from the canal's in an axial cut, mm.
+def _body_centres(cuts: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Forward and sideways distance (n, 2) of the bodies' centres from the canal's, mm.
 
-    The brightest place for a disc-shaped probe, then the centre of mass of what is bright around
-    it.
+    The place where an ellipse of a body's size differs most from what surrounds it in front and
+    beside; behind it are pedicles, which say nothing. NaN where no place does.
+
+    Args:
+        cuts: Axial cuts (n, len(a), len(b)) in HU.
+        a: Distances ahead, mm.
+        b: Distances to the left, mm.
     """
-    step = a[1] - a[0]
-    reach = int(PROBE_MM // step)
-    ring = np.arange(-reach, reach + 1) * step
-    probe = (ring[:, None] ** 2 + ring**2 <= PROBE_MM**2).astype(float)
-    mean = ndimage.convolve(cut, probe / probe.sum(), mode="nearest")
+    value = np.full(cuts.shape, -np.inf)
+    for half_a, half_b in HALVES_MM:
+        kernel = _template(half_a, half_b, a[1] - a[0])
+        rows, columns = (n // 2 for n in kernel.shape)
+        padded = np.pad(cuts, ((0, 0), (rows, rows), (columns, columns)), mode="edge")
+        # Correlation, not convolution: the template has a front and a back.
+        matched = fftconvolve(padded, kernel[None, ::-1, ::-1], mode="valid", axes=(1, 2))
+        value = np.maximum(value, matched)
     distance = np.hypot(a[:, None], b)
     turn = np.degrees(np.arctan2(np.abs(b), np.maximum(a[:, None], 1e-6)))
     allowed = (distance >= DISTANCE_MM[0]) & (distance <= DISTANCE_MM[1]) & (turn <= TURN_DEG)
-    # Straight ahead wins a tie: 1 HU for each degree of turn.
-    value = np.where(allowed, mean - 0.5 * turn, -np.inf)
-    row, column = np.unravel_index(np.argmax(value), value.shape)
-    around = np.median(cut[distance > 8])
-    if mean[row, column] < around + 20:
-        return np.full(2, np.nan)
-    place = np.array([a[row], b[column]])
-    weight = np.clip(cut - (around + mean[row, column]) / 2, 0, 150)
-    for _ in range(8):
-        # Behind this line are pedicles, facets and the canal.
-        body = (a[:, None] * place[0] + b * place[1]) / np.hypot(*place) > BEHIND_MM
-        near = weight * body * (np.hypot(a[:, None] - place[0], b - place[1]) <= 22)
-        total = near.sum()
-        if total <= 0:
-            break
-        place = np.array([(near.sum(1) @ a) / total, (near.sum(0) @ b) / total])
-    return place
+    value = np.where(allowed, value - TURN_COST * turn, -np.inf).reshape(len(cuts), -1)
+    best = value.argmax(axis=1)
+    row, column = np.unravel_index(best, cuts.shape[1:])
+    places = np.column_stack([a[row], b[column]])
+    places[value[np.arange(len(cuts)), best] < LEAST_CONTRAST] = np.nan
+    return places
+
+
+def _template(half_a: float, half_b: float, step: float) -> np.ndarray:
+    """Weights that give the mean in an ellipse minus the mean around its front and sides."""
+    rows, columns = (int(np.ceil(half * AROUND / step)) for half in (half_a, half_b))
+    a = np.arange(-rows, rows + 1)[:, None] * step
+    b = np.arange(-columns, columns + 1) * step
+    radius = np.hypot(a / half_a, b / half_b)
+    inside = radius <= 1
+    around = (radius > 1.1) & (radius <= AROUND) & (a > -0.3 * half_a)
+    return inside / inside.sum() - around / around.sum()
 
 
 def _filled(rows: np.ndarray) -> np.ndarray:

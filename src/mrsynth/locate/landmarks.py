@@ -1,10 +1,11 @@
 """What `locate` finds: discs with their planes, the sac, the body's edges, the canal."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from mrsynth.errors import StudyError
+from mrsynth.geometry import apply
 
 
 def _points(value) -> np.ndarray | None:
@@ -59,6 +60,25 @@ class Landmarks:
     def disc(self, level: str) -> Disc | None:
         """The disc of a level such as ``L4-L5``, or None."""
         return next((disc for disc in self.discs if disc.level == level), None)
+
+    def moved(self, matrix: np.ndarray) -> "Landmarks":
+        """The same spine after a rigid motion (4×4) of the patient."""
+
+        def there(points: np.ndarray | None) -> np.ndarray | None:
+            return None if points is None else apply(matrix, points)
+
+        discs = [
+            replace(
+                disc,
+                centre_mm=there(disc.centre_mm),
+                normal=matrix[:3, :3] @ disc.normal,
+                sac_mm=there(disc.sac_mm),
+                ventral_mm=there(disc.ventral_mm),
+                lateral_mm=there(disc.lateral_mm),
+            )
+            for disc in self.discs
+        ]
+        return replace(self, discs=discs, canal=apply(matrix, self.canal))
 
     def to_dict(self) -> dict:
         """Plain data for a JSON record (``docs/architecture.md``, Landmarks)."""

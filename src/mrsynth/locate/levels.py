@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 
 from mrsynth.geometry import frame
+from mrsynth.locate.canal import SOFT_TISSUE_HU
 from mrsynth.locate.grid import AIR_HU, Grid
 
 # Vertebrae from the sacrum up. Transitional segments (4 or 6 lumbar) can't be told without the
@@ -38,6 +39,7 @@ def ala_share(
     a = np.arange(AHEAD_MM[0], AHEAD_MM[1] + 1, 2.0)
     b = np.arange(BESIDE_MM[0], BESIDE_MM[1] + 1, 2.0)
     d = np.arange(BELOW_MM[0], BELOW_MM[1] + 1, 2.0) + height_mm / 2
+    bone = SOFT_TISSUE_HU + (ALA_HU - SOFT_TISSUE_HU) * grid.kept()
     shares = []
     for side in (1, -1):
         points = (
@@ -50,7 +52,7 @@ def ala_share(
         seen = hu > AIR_HU + 1
         if seen.mean() < 0.5:
             return float("nan")
-        shares.append(float((hu[seen] > ALA_HU).mean()))
+        shares.append(float((hu[seen] > bone).mean()))
     return float(np.mean(shares))
 
 

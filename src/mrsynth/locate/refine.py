@@ -20,8 +20,11 @@ COLUMN_MM, DEPTH_STEP_MM = 1.5, 0.5
 DEPTH_MM = 13.0
 # Where the disc itself is read.
 CORE_MM = 1.5
-# A step from disc to endplate below this (HU) isn't seen above noise and texture.
+# A step from disc to endplate below this (HU) isn't seen above noise and texture (both of which
+# are weaker in voxels that are larger than an endplate, like the step itself).
 LEAST_STEP = 30.0
+# A step of this many HU leaves no doubt.
+FULL_STEP = 100.0
 # Endplates are hollow by 1 to 2 mm. A stricter fit would take one part of the hollow or the rim
 # for outliers.
 CONCAVE_MM = 1.0
@@ -83,7 +86,7 @@ def measure(
     height = abs(float((upper[0] - lower[0]) @ normal))
     wedge = float(angle_deg(upper[1], lower[1]))
     edge = _edges(grid, centre, axes, upper, lower)
-    quality = share * np.clip(contrast / 100.0, 0, 1) * np.clip(1.5 - wedge / WEDGE_DEG, 0, 1)
+    quality = share * np.clip(contrast / (FULL_STEP * grid.kept(normal)), 0, 1) * np.clip(1.5 - wedge / WEDGE_DEG, 0, 1)
     return Measured(centre, normal, axes[0], height, float(quality), contrast, wedge, edge)
 
 
@@ -102,6 +105,7 @@ def _endplates(grid: Grid, centre: np.ndarray, axes: np.ndarray):
     core = np.abs(d) <= CORE_MM
     # One value for the whole disc: vacuum clefts and calcifications are local.
     disc_hu = float(np.median(hu[within & seen][:, core])) if (within & seen).any() else np.nan
+    least = LEAST_STEP * grid.kept(axes[2])
     planes, shares, steps = [], [], []
     for side in (1, -1):
         outward = hu[:, :, d * side >= 0][:, :, ::side]
@@ -109,7 +113,7 @@ def _endplates(grid: Grid, centre: np.ndarray, axes: np.ndarray):
         peak_at, step = _first_peak(outward, disc_hu)
         half = disc_hu + step / 2
         place = _crossing(outward, depth, half, peak_at)
-        good = within & seen & (step > LEAST_STEP) & np.isfinite(place)
+        good = within & seen & (step > least) & np.isfinite(place)
         if good.sum() < 0.25 * within.sum():
             return None
         points = feet[good] + side * place[good][:, None] * axes[2]

@@ -53,6 +53,7 @@ class Bone:
         axes: 3×3, columns are the local left, posterior and up axes.
         a, b, height: Half width, half depth and height of the body, mm.
         wedge: Angle between the endplates, radians; positive when the front is taller.
+        rib: Whether a lumbar vertebra bears a pair of short ribs.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Bone:
     b: float
     height: float
     wedge: float
+    rib: bool = False
 
 
 @dataclass
@@ -109,6 +111,7 @@ class Anatomy:
     soft: dict
     noise: dict = field(repr=False, default_factory=dict)
     lesions: list[Lesion] = field(default_factory=list)
+    additions: list = field(default_factory=list)  # functions that paint more bone
 
 
 def stream(seed: int, number: int, name: str) -> np.random.Generator:

@@ -51,9 +51,8 @@ TEXTURES = {
     LIGAMENT: ("fine", 0.8),
 }
 SKIN_MM = 2.0
-SHELL_MM = (
-    1.4  # cortical shell of a vertebral body; 0.4 mm in life, thickened to survive 1 mm voxels
-)
+# Cortical shell of a vertebral body; 0.4 mm in life, thickened to survive 1 mm voxels.
+SHELL_MM = 1.4
 ARCH_SHELL_MM = 2.0
 
 
@@ -62,8 +61,7 @@ def label(anatomy: Anatomy, x, y, z) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         anatomy: The subject.
-        x, y, z: Material coordinates, LPS mm, flat float32 arrays of one length. Fast when they
-            cover a thin slab, since shapes out of its reach are skipped.
+        x, y, z: Material coordinates, LPS mm, flat float32 arrays; fast where they are a thin slab.
 
     Returns:
         Indices into :data:`TISSUES` (uint8) and texture (float32, mean 0, deviation 1).
@@ -84,8 +82,10 @@ def label(anatomy: Anatomy, x, y, z) -> tuple[np.ndarray, np.ndarray]:
     _sacrum(anatomy, part, x, y, z, reach)
     for bone in anatomy.bones:
         _vertebra(bone, part, x, y, z, reach)
-        if bone.name.startswith("T"):
+        if bone.name.startswith("T") or bone.rib:
             _ribs(anatomy, bone, part, x, y, z, reach)
+    for paint in anatomy.additions:
+        paint(part, x, y, z, reach)
     _sac(anatomy, part, x, y, z)
     tissue[inside] = part
     texture = np.zeros(tissue.size, np.float32)
@@ -293,6 +293,14 @@ def _paint_bone(part, hit, distance, shell):
     part[hit[keep]] = np.where(distance[keep] > -shell, CORTICAL, SPONGIOSA)
 
 
+def paint_rods(bone: Bone, rods, part, x, y, z, reach):
+    """Rods (start, end, radius in the bone's own mm) on both sides of a vertebra."""
+    hit = _near(part, x, y, z, reach, bone.centre, (70, 60, 60))
+    if hit is not None:
+        u, v, w = _local(x[hit], y[hit], z[hit], bone.centre, bone.axes)
+        _paint_bone(part, hit, np.minimum.reduce([_capsule(abs(u), v, w, *r) for r in rods]), 1.6)
+
+
 def _disc(anatomy: Anatomy, disc: Disc, part, x, y, z, reach):
     """Annulus and nucleus, bulging over the bodies' edges."""
     half = (disc.a + 6, disc.b + 10, disc.height + 14)
@@ -345,7 +353,7 @@ def _vertebra(bone: Bone, part, x, y, z, reach):
 def _ribs(anatomy, bone: Bone, part, x, y, z, reach):
     """A pair of ribs along the trunk's wall, falling to the front; the twelfth is short."""
     soft = anatomy.soft
-    top, front = float(bone.centre[2]), 5.0 if bone.name == "T12" else -60.0
+    top, front = float(bone.centre[2]), -60.0 if bone.name in ("T11", "T10") else 5.0
     hit = _near(part, x, y, z, reach, (0, bone.centre[1], top - 25), (160, 120, 55))
     if hit is None:
         return

@@ -20,6 +20,7 @@ from mrsynth.phantom.shapes import (
     SPONGIOSA,
     TISSUES,
 )
+from mrsynth.phantom.variants import vary
 
 SERIES = ("ct", "t2ax", "t2sag", "t1sag", "stir", "tirm", "xray")
 AWKWARD = ("localizer", "interval", "oblique", "ct_only", "mr_only", "missing_slice")
@@ -87,6 +88,7 @@ def simulate(
     sagittal_field_mm: float = 280.0,
     level_change_deg: float = 2.0,
     couch: bool = True,
+    variant: str = "",
 ) -> Subject:
     """Simulate one subject; a deterministic function of ``seed``, ``number`` and the settings.
 
@@ -108,6 +110,7 @@ def simulate(
         sagittal_pixel_mm, sagittal_field_mm: Sagittal pixel and field.
         couch: Whether the CT shows the couch.
         level_change_deg: Scale of the change of angle per disc between CT and MR.
+        variant: Another count of vertebrae, one of :data:`mrsynth.phantom.variants.VARIANTS`.
 
     Returns:
         The subject. CT and MR are in frames of their own, LPS mm.
@@ -123,7 +126,7 @@ def simulate(
         )
     strange = _awkward(number, awkward or {})
     names = _wanted(series, strange)
-    person = anatomies.draw(seed, number, lesion_share)
+    person = vary(anatomies.draw(seed, number, lesion_share), variant)
     lie = poses.draw_pose(seed, number, person, level_change_deg)
     rng = stream(seed, number, "session")
     tesla = float(field_t or rng.choice([1.5, 3.0]))
@@ -187,7 +190,8 @@ def _axial_grids(person, lie, rng, count, slices, pixel, width, oblique):
     """Levels and grids of the blocks, cranial to caudal, each nearly parallel to its disc."""
     centres, normals = poses.disc_planes_mr(lie)
     levels = [disc.level for disc in person.discs]
-    chosen = sorted((levels.index(name) for name in BLOCK_ORDER[:count]), reverse=True)
+    known = [name for name in BLOCK_ORDER if name in levels]
+    chosen = sorted((levels.index(name) for name in known[:count]), reverse=True)
     off = rng.normal(0, 1.2, (len(levels), 2)).clip(-2.5, 2.5)
     shift = rng.uniform(-3, 3, (len(levels), 2))
     size = round(width / pixel)

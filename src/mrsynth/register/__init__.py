@@ -1,43 +1,42 @@
 """Registration by mutual information: whole volumes, or a set of thick angled stacks onto one
 volume.
 
-A scan over many starts (headers are not trusted) on a coarse grid, gradient ascent from the best
-of them, then finer levels. Stacks are first registered jointly as one rigid body, then each on its
-own by a small rigid search, because the spine bends between two scanners' tables.
+A scan over many turns and shifts (headers are not trusted) on a coarse grid, gradient ascent from
+the best of them, then finer levels. Whole volumes are measured with samples of both images, so
+that neither direction is favoured. Stacks are first registered jointly as one rigid body, then
+each on its own by a small rigid search, because the spine bends between two scanners' tables.
 """
 
 import logging
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 import SimpleITK as sitk
-from scipy.spatial import cKDTree
 
-from mrsynth.geometry import apply
-from mrsynth.register import prepare, search
+from mrsynth.register import search, weigh
 from mrsynth.register.engines import engine_pose
+from mrsynth.register.mask import picture_mask
+from mrsynth.register.pair import Hopeless, Pair, View
+from mrsynth.register.prepare import Picture, common_span
 from mrsynth.register.settings import Settings
-from mrsynth.register.similarity import Moving, Points, overlap, similarity
+from mrsynth.register.similarity import joint
+from mrsynth.register.start import apart, scan, turns
 from mrsynth.register.targets import targets
-from mrsynth.register.verdict import displacement, judge, motion
-from mrsynth.warp import is_ct, transform_of
+from mrsynth.register.verdict import displacement, gates, judge, motion
+from mrsynth.warp import transform_of
 
 __all__ = ["Registration", "register", "register_stacks"]
 
 log = logging.getLogger("mrsynth")
 
-FINALISTS = 3
+FINALISTS = 4
 """Candidates that reach the second level."""
 
-PEAK_SHIFT_MM = 3.0
-"""Perturbation of the peak test: beyond the accuracy wanted, within the peak's width."""
+FIRST_STEPS = 10
+"""Iterations after which the better third of the starts goes on: the others don't catch up."""
 
 SLAB_MM = 50.0
 """A volume thinner than this holds too little to tell scale and shear from a shift along it."""
-
-BOX_MARGIN_MM = 30.0
-"""Room around the samples within which the moving image is kept at the finer levels."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,8 @@ class Registration:
     Attributes:
         matrix: 4×4, fixed points → moving points, LPS mm.
         verdict: ``accepted``, ``review`` or ``failed``.
-        measures: Numbers behind the verdict, and ``reasons``.
+        measures: Numbers behind the verdict; ``gates`` has those with a threshold, ``reasons``
+            what was broken, in words.
         posed: Whether the matrix is a pose that was found; without one it is the identity, which
             nobody may accept by hand.
     """
@@ -63,7 +63,15 @@ class Registration:
         return transform_of(self.matrix)
 
 
-def register(fixed: sitk.Image, moving: sitk.Image, *, roi=None, aim=None, **cfg) -> Registration:
+def register(
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    *,
+    roi=None,
+    aim=None,
+    masks: tuple = (None, None),
+    **cfg,
+) -> Registration:
     """Register two volumes.
 
     Args:
@@ -73,6 +81,8 @@ def register(fixed: sitk.Image, moving: sitk.Image, *, roi=None, aim=None, **cfg
             (``roi_radius_mm``); None takes the whole body.
         aim: Point [3] in the moving frame, LPS mm, where the fixed image most likely lies; None
             takes the mean of ``roi``, or the body's centre.
+        masks: Masks of the fixed and the moving image (any grid in that image's frame, above 0),
+            used where ``mask`` is ``user``; None keeps that side's body.
         **cfg: See :class:`mrsynth.register.settings.Settings`.
 
     Returns:
@@ -83,14 +93,30 @@ def register(fixed: sitk.Image, moving: sitk.Image, *, roi=None, aim=None, **cfg
         StudyError: A setting is wrong.
     """
     settings = Settings.read(cfg)
-    if settings.transform == "affine" and _thinnest(fixed) < SLAB_MM:
-        log.warning("a slab of %.0f mm is registered rigidly, not affinely", _thinnest(fixed))
+    if settings.transform != "rigid" and _thinnest(fixed) < SLAB_MM:
+        log.warning(
+            "a slab of %.0f mm is registered rigidly, not with a %s",
+            _thinnest(fixed),
+            settings.transform,
+        )
         settings = replace(settings, transform="rigid")
-    return _guarded(lambda: _whole([fixed], _Other(moving), settings, roi, aim, None), settings)
+
+    def work():
+        _check_images([fixed, moving])
+        return _whole(_pair([fixed], moving, settings, roi, masks), aim)
+
+    return _guarded(work, settings)
 
 
 def register_stacks(
-    fixed_stacks: list[sitk.Image], moving: sitk.Image, *, bridge=None, roi=None, aim=None, **cfg
+    fixed_stacks: list[sitk.Image],
+    moving: sitk.Image,
+    *,
+    bridge=None,
+    roi=None,
+    aim=None,
+    masks: tuple = (None, None),
+    **cfg,
 ) -> tuple[Registration, list[Registration]]:
     """Register the stacks of one acquisition onto a volume: all as one body, then each on its own.
 
@@ -101,30 +127,37 @@ def register_stacks(
             part in the joint registration with a histogram of its own; or None.
         roi: As for :func:`register`.
         aim: As for :func:`register`.
+        masks: As for :func:`register`.
         **cfg: See :class:`mrsynth.register.settings.Settings`.
 
     Returns:
         The whole's registration, and one per stack (its pose replaces the whole's for that stack).
     """
     settings = Settings.read(cfg)
-    if settings.transform == "affine":
+    if settings.transform != "rigid":
         # Of a few slices an affine would invent scale and shear; that is a subject's data, not
         # the study's mistake.
-        log.warning("%d stacks are registered rigidly, not affinely", len(fixed_stacks))
+        log.warning(
+            "%d stacks are registered rigidly, not with a %s",
+            len(fixed_stacks),
+            settings.transform,
+        )
         settings = replace(settings, transform="rigid")
-    other = _Other(moving)
     # The stacks' own refinement makes the joint one's finest level a waste.
-    coarser = replace(
-        settings,
-        levels_mm=settings.levels_mm[:2],
-        samples=settings.samples[:2],
-    )
-    whole = _guarded(lambda: _whole(fixed_stacks, other, coarser, roi, aim, bridge), settings)
+    coarser = replace(settings, levels_mm=settings.levels_mm[:2], samples=settings.samples[:2])
+    pairs: list[Pair] = []
+
+    def work():
+        _check_images([*fixed_stacks, moving])
+        pairs.append(_pair(fixed_stacks, moving, coarser, roi, masks, bridge))
+        return _whole(pairs[0], aim)
+
+    whole = _guarded(work, settings)
     if whole.verdict == "failed":
         return whole, [whole for _ in fixed_stacks]
     single = []
-    for stack in fixed_stacks:
-        result = _guarded(lambda: _stack(stack, other, whole, settings, roi), settings)  # noqa: B023
+    for number in range(len(fixed_stacks)):
+        result = _guarded(lambda: _stack(pairs[0], number, whole, settings), settings)  # noqa: B023
         if result.verdict == "failed":
             result = replace(result, matrix=whole.matrix, posed=whole.posed)
         single.append(result)
@@ -146,73 +179,60 @@ def _guarded(work, settings: Settings) -> Registration:
     except (RuntimeError, ValueError, ArithmeticError, IndexError, np.linalg.LinAlgError) as error:
         # ITK's texts name files and lines, never a patient; the class is enough for the record.
         log.warning("registration failed: %s", error)
-        reason = str(error) if isinstance(error, _Hopeless) else type(error).__name__
-        measures = {"reasons": [reason], "engine": settings.engine}
+        reason = str(error) if isinstance(error, Hopeless) else type(error).__name__
+        measures = {"reasons": [reason], "engine": settings.engine, "gates": []}
         return Registration(np.eye(4), "failed", measures, posed=False)
 
 
-class _Hopeless(RuntimeError):
-    """The images can't be registered."""
-
-
-class _Other:
-    """The moving image with its body, which is found once."""
-
-    def __init__(self, image: sitk.Image):
-        self.image = image
-
-    @cached_property
-    def body(self) -> sitk.Image:
-        return prepare.foreground(self.image, 0.0)
-
-    @cached_property
-    def ct(self) -> bool:
-        return is_ct(self.image)
-
-    def level(self, number: int, settings: Settings, box=None) -> Moving:
-        level_mm = settings.levels_mm[number]
-        return prepare.read_moving(self.image, self.body, level_mm, settings, box, self.ct)
-
-
-def _whole(stacks, moving, settings: Settings, roi, aim, bridge) -> Registration:
-    _check_images([*stacks, moving.image])
-    fixed = prepare.read_fixed(stacks, settings, 0)
+def _pair(stacks, moving, settings: Settings, roi, masks, bridge=None) -> Pair:
+    """The images with their masks and grey scales."""
+    fixed = [Picture(stack, settings) for stack in stacks]
+    span = common_span(fixed)
+    fixed = [
+        Picture(stack, settings, picture_mask(stack, settings, masks[0]), span) for stack in stacks
+    ]
+    groups = [0] * len(fixed)
     if bridge is not None:
-        fixed += prepare.read_fixed([bridge], settings, 1)
-    coarse = moving.level(0, settings)
-    groups = _draw(fixed, 0, settings, settings.seed)
-    centre = groups[0].world.mean(axis=0)
-    places = targets(groups[0].world, moving.body, settings, roi, aim)
-    scans = [_scan(groups[0], coarse, place, settings) for place in places]
-    values = [candidate.value for found in scans for candidate in found]
-    if not values:
-        raise _Hopeless("no start lets the images overlap")
-    chance = float(np.median(values))
-    # Each scan keeps its own peaks, so that no part of a tall image crowds out another's.
-    starts = [c.pose for found in scans for c in search.peaks(found, centre, settings.candidates)]
-    candidates = _ascend(groups, coarse, starts, settings)
+        fixed.append(Picture(bridge, settings))
+        groups.append(1)
+    points = None if roi is None or not len(roi) else np.asarray(roi, float)
+    other = Picture(moving, settings, picture_mask(moving, settings, masks[1]))
+    # A thin stack tells nothing of the air above and below it, and landmarks part the body anyway.
+    symmetric = len(fixed) == 1 and points is None and _thinnest(stacks[0]) >= SLAB_MM
+    return Pair(fixed, groups, other, settings, points, symmetric)
+
+
+def _whole(pair: Pair, aim) -> Registration:
+    """Find and weigh the pose of all stacks as one body."""
+    settings = pair.settings
+    coarse = pair.coarse()
+    sides = coarse.sides()
+    centre = search.centre_of(sides)
+    group = sides[0].groups[0]
+    places = targets(group.world, pair.moving.body, settings, pair.roi, aim)
+    rotations = turns(settings)
+    starts = []
+    for place in places:
+        # Each scan keeps its own peaks, so that no part of a tall image crowds out another's.
+        found = scan(group, sides[0].moving, rotations, [place], settings, sides[0].least)
+        starts += apart(found, centre, settings.candidates, search.APART_MM, search.APART_DEG)
+    if not starts:
+        raise Hopeless("no start lets the images overlap")
+    chance = float(np.median([joint(sides, pose)[0] for pose in starts]))
+    tried = search.ascend(sides, starts, FIRST_STEPS)[: max(FINALISTS, settings.candidates // 3)]
+    candidates = search.ascend(sides, [found.pose for found in tried])
     if settings.level_shift_mm:
-        starts = [_shifted(candidates[0].pose, sign * settings.level_shift_mm) for sign in (-1, 1)]
-        candidates = _ascend(groups, coarse, [*starts, *(c.pose for c in candidates)], settings)
+        shifts = (-settings.level_shift_mm, settings.level_shift_mm)
+        more = [search.shifted(candidates[0].pose, shift) for shift in shifts]
+        candidates = sorted(
+            [*candidates, *search.ascend(sides, more)], key=lambda found: -found.value
+        )
     finalists = search.peaks(candidates, centre, FINALISTS)
     finalists += _elsewhere(candidates, finalists, centre, settings)
-    matrix, rival = _levels(fixed, moving, finalists, settings, roi, chance)
-    if settings.engine != "sampled" and len(fixed) == 1:
-        matrix = _by_engine(stacks[0], moving.image, fixed[0].mask, matrix, settings)
-    return _weighed(fixed, moving, matrix, settings, roi, {"rival": rival})
-
-
-def _scan(group, moving: Moving, place, settings: Settings) -> list[search.Candidate]:
-    """Poses around one place of the moving image, best first."""
-    return search.scan(
-        group,
-        moving,
-        search.turns(settings.flips),
-        [place],
-        settings.search_mm,
-        settings.search_step_mm,
-        settings.min_overlap,
-    )
+    matrix, rival = _levels(pair, finalists, chance)
+    if settings.engine != "sampled" and len(pair.fixed) == 1:
+        matrix = _by_engine(pair.fixed[0], pair.moving, matrix, settings)
+    return _weighed(pair, coarse, matrix, rival)
 
 
 def _elsewhere(candidates, finalists, centre, settings: Settings) -> list[search.Candidate]:
@@ -228,184 +248,100 @@ def _elsewhere(candidates, finalists, centre, settings: Settings) -> list[search
     return [candidate for candidate in candidates if away(candidate)][:1]
 
 
-def _levels(fixed, moving, finalists, settings, roi, chance):
+def _levels(pair: Pair, finalists, chance) -> tuple[np.ndarray, float | None]:
     """Take the finalists through the finer levels; the best pose, and how near its rival came."""
-    centre = None
+    settings = pair.settings
     rival = None
+    kind = settings.transform
     for number in range(1, len(settings.levels_mm)):
-        groups = _draw(fixed, number, settings, settings.seed, roi, finalists[0].pose)
-        centre = np.concatenate([group.world for group in groups]).mean(axis=0)
-        poses = [candidate.pose for candidate in finalists]
-        level = moving.level(number, settings, _box(groups, poses))
-        finalists = search.peaks(_ascend(groups, level, poses, settings), centre, FINALISTS + 1)
+        view = pair.view(number, [candidate.pose for candidate in finalists])
+        sides = view.sides()
+        centre = search.centre_of(sides)
+        found = search.ascend(sides, [candidate.pose for candidate in finalists])
+        finalists = search.peaks(found, centre, FINALISTS + 1)
         if number == 1 and len(finalists) > 1:
-            floor = _floor(groups, level, finalists[0].pose, centre, settings)
-            rise = max(finalists[0].value - floor, 1e-9)
-            rival = (finalists[1].value - floor) / rise
+            rival = _rivalry(sides, finalists[0], finalists[1:], centre)
         # From here on only the winner: the finer levels cost most and don't change who wins.
         finalists = finalists[:1]
-        if settings.transform == "affine":
-            finalists = [
-                search.refine(
-                    groups,
-                    level,
-                    finalists[0].pose,
-                    affine=True,
-                    min_overlap=settings.min_overlap,
-                )
-            ]
+        if kind != "rigid":
+            finalists = [search.refine(sides, finalists[0].pose, kind=kind)]
     if rival is None and len(finalists) > 1:
         rival = (finalists[1].value - chance) / max(finalists[0].value - chance, 1e-9)
     return finalists[0].pose, rival
 
 
-def _floor(groups, moving: Moving, pose, centre, settings) -> float:
-    """Mutual information by chance: the median over poses far from the result."""
-    far = search.perturbed(pose, centre, 2 * search.APART_MM)
-    return float(np.median([similarity(groups, moving, p, settings.min_overlap)[0] for p in far]))
+def _rivalry(sides, winner, others, centre) -> float:
+    """Rise of the best other peak over chance, relative to the winner's: chance is the median over
+    poses far from the result."""
+    far = search.perturbed(winner.pose, centre, 2 * search.APART_MM)
+    floor = float(np.median([joint(sides, pose)[0] for pose in far]))
+    return (max(other.value for other in others) - floor) / max(winner.value - floor, 1e-9)
 
 
-def _stack(stack, moving, whole: Registration, settings: Settings, roi) -> Registration:
+def _weighed(pair: Pair, coarse: View, matrix, rival) -> Registration:
+    """Measure the whole's result, search again beside it, and judge."""
+    settings = pair.settings
+    found = weigh.measures(pair, coarse, matrix, settings.transform)
+    again = weigh.restart(pair, coarse, matrix)
+    found |= weigh.agreement(pair, matrix, again)
+    found["mirror" if pair.roi is not None else "mirror_whole"] = weigh.mirror(pair, matrix)
+    rivals = [rival, found.pop("level_rival")]
+    found["rival"] = max((value for value in rivals if value is not None), default=None)
+    return _judged(matrix, found, settings)
+
+
+def _judged(matrix, found: dict, settings: Settings) -> Registration:
+    verdict, found["reasons"] = judge(found, settings)
+    found["gates"] = gates(found, settings)
+    return Registration(matrix, verdict, found)
+
+
+def _stack(pair: Pair, number: int, whole: Registration, settings: Settings) -> Registration:
     """Refine one stack from the whole's pose, within limits."""
     settings = replace(settings, samples=(settings.block_samples,) * len(settings.levels_mm))
-    fixed = prepare.read_fixed([stack], settings, 0)
-    pose = whole.matrix
+    alone = replace(pair, fixed=[pair.fixed[number]], groups=[0], settings=settings)
     stiffness = (
         settings.block_stiffness,
         settings.block_rotation_deg,
         settings.block_shift_mm,
     )
+    pose = whole.matrix
     bounded = False
-    for number in range(1, len(settings.levels_mm)):
-        groups = _draw(fixed, number, settings, settings.seed, roi, pose, thick=True)
-        level = moving.level(number, settings, _box(groups, [pose]))
-        refined = search.refine(
-            groups, level, pose, min_overlap=settings.min_overlap, stiffness=stiffness
-        )
-        pose, bounded = refined.pose, bounded or refined.bounded
+    for level in range(1, len(settings.levels_mm)):
+        sides = alone.view(level, [pose]).sides(thick=True)
+        refined = search.refine(sides, whole.matrix, start=pose, stiffness=stiffness)
+        pose, bounded = refined.pose, refined.bounded
     if settings.engine != "sampled":
-        pose = _by_engine(stack, moving.image, fixed[0].mask, pose, settings)
-    world = np.concatenate([group.world for group in groups])
+        pose = _by_engine(alone.fixed[0], alone.moving, pose, settings)
+    found = weigh.measures(alone, None, pose, settings.transform, thick=True)
+    world = search.world_of(alone.view(min(1, len(settings.levels_mm) - 1), [pose]).sides())
     moved = displacement(pose, whole.matrix, world)
-    extra = {
-        # A stack that rests on a doubtful whole is as doubtful.
-        "rival": whole.measures.get("rival"),
-        "from_whole_mm": float(np.median(moved)),
-        "from_whole_deg": motion(pose @ np.linalg.inv(whole.matrix), world)["rotation_deg"],
-    }
-    extra["at_limit"] = bool(
+    # A stack that rests on a doubtful whole is as doubtful.
+    found |= {key: whole.measures.get(key) for key in ("rival", "restart_mm", "mirror", "mirror_whole")}
+    found["from_whole_mm"] = float(np.median(moved))
+    found["from_whole_deg"] = motion(pose @ np.linalg.inv(whole.matrix), world)["rotation_deg"]
+    found["at_limit"] = bool(
         bounded
-        or extra["from_whole_mm"] > settings.block_shift_mm
-        or extra["from_whole_deg"] > settings.block_rotation_deg
+        or found["from_whole_mm"] > settings.block_shift_mm
+        or found["from_whole_deg"] > settings.block_rotation_deg
     )
-    return _weighed(fixed, moving, pose, settings, roi, extra, thick=True)
+    return _judged(pose, found, settings)
 
 
-def _weighed(fixed, moving, matrix, settings, roi, extra, thick=False) -> Registration:
-    """Measure a result and judge it."""
-    last = len(settings.levels_mm) - 1
-    number = min(1, last)
-    groups = _draw(fixed, number, settings, settings.seed, roi, matrix, thick=thick)
-    level = moving.level(number, settings, _box(groups, [matrix]))
-    world = np.concatenate([group.world for group in groups])
-    centre = world.mean(axis=0)
-    value = similarity(groups, level, matrix, settings.min_overlap)[0]
-    chance = similarity(_shuffled(groups, settings.seed), level, matrix, settings.min_overlap)[0]
-    others = [
-        similarity(groups, level, pose, settings.min_overlap)[0]
-        for pose in search.perturbed(matrix, centre, PEAK_SHIFT_MM)
-    ]
-    halves = [
-        search.refine(
-            _draw(fixed, number, settings, settings.seed + half, roi, matrix, thick, 0.5),
-            level,
-            matrix,
-            affine=settings.transform == "affine",
-            min_overlap=settings.min_overlap,
-        ).pose
-        for half in (1, 2)
-    ]
-    measures = {
-        "engine": settings.engine,
-        "transform": settings.transform,
-        "mi": value - chance,
-        "overlap": overlap(groups, level, matrix),
-        "peak": float(np.mean([other < value for other in others])),
-        "repeat_mm": float(np.median(displacement(*halves, world))),
-        **motion(matrix, world),
-        **extra,
-    }
-    verdict, measures["reasons"] = judge(measures, settings)
-    return Registration(matrix, verdict, measures)
-
-
-def _shuffled(groups, seed: int) -> list[Points]:
-    """The same samples with their fixed values permuted: the information that chance gives."""
-    generator = np.random.default_rng(seed)
-    return [replace(group, level=generator.permutation(group.level)) for group in groups]
-
-
-def _draw(fixed, number, settings, seed, roi=None, pose=None, thick=False, share=1.0):
-    """Samples of a level, inside the region of interest as seen from a pose."""
-    keep = None
-    if roi is not None and pose is not None and len(roi):
-        tree = cKDTree(np.asarray(roi, float))
-
-        def keep(world):
-            nearest, _ = tree.query(apply(pose, world), distance_upper_bound=settings.roi_radius_mm)
-            return np.isfinite(nearest)
-
-    groups = prepare.points(
-        fixed,
-        settings.levels_mm[number],
-        int(settings.samples[number] * share),
-        settings,
-        seed=seed,
-        keep=keep,
-        thick=thick,
-    )
-    if sum(len(group.world) for group in groups) < 100:
-        raise _Hopeless(
-            "fewer than 100 samples: the body is nearly empty or far from the landmarks"
-        )
-    return groups
-
-
-def _ascend(groups, moving, poses, settings) -> list[search.Candidate]:
-    """Refine every pose rigidly; best first."""
-    refined = [
-        search.refine(groups, moving, pose, min_overlap=settings.min_overlap) for pose in poses
-    ]
-    return sorted(refined, key=lambda candidate: -candidate.value)
-
-
-def _shifted(pose, shift_mm) -> np.ndarray:
-    """A pose moved along z, about one vertebra."""
-    moved = pose.copy()
-    moved[2, 3] += shift_mm
-    return moved
-
-
-def _box(groups, poses) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of what the poses can reach, LPS mm in the moving frame."""
-    world = np.concatenate([group.world for group in groups])
-    ends = np.concatenate([world @ pose[:3, :3].T + pose[:3, 3] for pose in poses])
-    return ends.min(axis=0) - BOX_MARGIN_MM, ends.max(axis=0) + BOX_MARGIN_MM
-
-
-def _by_engine(stack, moving, mask, start, settings) -> np.ndarray:
+def _by_engine(fixed: Picture, moving: Picture, start, settings: Settings) -> np.ndarray:
     """Refine with another engine, the CT clipped to its window."""
-    fixed, other = (
-        sitk.Clamp(image, sitk.sitkFloat32, *settings.ct_window_hu)
-        if is_ct(image)
-        else sitk.Cast(image, sitk.sitkFloat32)
-        for image in (stack, moving)
+    one, other = (
+        sitk.Clamp(picture.image, sitk.sitkFloat32, *settings.ct_window_hu)
+        if picture.ct
+        else sitk.Cast(picture.image, sitk.sitkFloat32)
+        for picture in (fixed, moving)
     )
-    return engine_pose(fixed, other, mask, start, settings)
+    mask = fixed.body_and_rim if fixed.mask is None else fixed.mask
+    return engine_pose(one, other, sitk.Cast(mask > 0, sitk.sitkUInt8), start, settings)
 
 
 def _check_images(images) -> None:
     for image in images:
         array = sitk.GetArrayViewFromImage(image)
         if not np.all(np.isfinite(array)) or array.min() == array.max():
-            raise _Hopeless("an image is flat or holds values that are not finite")
+            raise Hopeless("an image is flat or holds values that are not finite")

@@ -1,29 +1,31 @@
-"""Search over poses: a coarse scan over many starts, then gradient ascent from the best."""
+"""Ascent of the mutual information from a pose, and what tells poses apart."""
 
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
 from scipy.optimize import minimize
 from scipy.spatial.transform import Rotation
 
-from mrsynth.register.similarity import BINS, Moving, Points, similarity
+from mrsynth.geometry import apply
+from mrsynth.register.similarity import Side, joint
 
 LEVER_MM = 60.0
 """A rotation of 1/60 rad is one unit of search, as 1 mm of shift: both move the anatomy alike."""
 
-SCAN_BINS = 16
-"""The scan has few samples, so it takes fewer grey levels."""
-
 APART_MM = 15.0
-"""Peaks of the scan closer than this (same turn) are one peak; half a vertebra."""
+"""Peaks closer than this (same turn) are one peak; half a vertebra."""
+
+APART_DEG = 30.0
+"""Peaks turned against each other by more than this are two."""
 
 STEPS = 60
 """Iterations per refinement; gradient ascent converges in about 20."""
 
-
 NEAR_BOUND = 0.98
 """Share of a limit from which the search counts as held back by it."""
+
+SIZES = {"rigid": 6, "similarity": 7, "affine": 12}
+"""Search parameters of each kind of transform."""
 
 
 @dataclass(frozen=True)
@@ -36,58 +38,12 @@ class Candidate:
     bounded: bool = False
 
 
-def turns(flips: bool) -> list[np.ndarray]:
-    """Rotations (3×3) from which to start: none, and half turns about x, y and z."""
-    all_turns = [np.eye(3), np.diag([1.0, -1, -1]), np.diag([-1.0, 1, -1]), np.diag([-1.0, -1, 1])]
-    return all_turns if flips else all_turns[:1]
-
-
 def about(rotation: np.ndarray, centre: np.ndarray, target: np.ndarray) -> np.ndarray:
     """The pose that turns about ``centre`` and brings it to ``target``."""
     pose = np.eye(4)
     pose[:3, :3] = rotation
     pose[:3, 3] = target - rotation @ centre
     return pose
-
-
-def scan(
-    group: Points,
-    moving: Moving,
-    rotations: list[np.ndarray],
-    targets: list[np.ndarray],
-    search_mm: tuple[float, float, float],
-    step_mm: float,
-    min_overlap: float,
-) -> list[Candidate]:
-    """Value of every pose on a grid of shifts, for every rotation and target of the samples'
-    centre.
-
-    The value is the mutual information by nearest voxels, less its bias from few samples (Miller
-    1955), times the overlap: a small overlap makes chance look like information.
-
-    Returns:
-        All poses on the grid with a value, best first.
-    """
-    centre = group.world.mean(axis=0)
-    steps = [
-        np.arange(-np.floor(r / step_mm), np.floor(r / step_mm) + 1) * step_mm for r in search_mm
-    ]
-    shifts = np.array(list(product(*steps)))
-    level = group.level * SCAN_BINS // BINS
-    found = []
-    for rotation, target in product(rotations, targets):
-        pose = about(rotation, centre, target)
-        matrix = moving.to_index @ pose
-        index = group.world @ matrix[:3, :3].T + matrix[:3, 3]
-        for shift in shifts:
-            value = _nearest_value(
-                level, index + moving.to_index[:3, :3] @ shift, moving, min_overlap
-            )
-            if value is not None:
-                moved = pose.copy()
-                moved[:3, 3] += shift
-                found.append(Candidate(moved, value))
-    return sorted(found, key=lambda candidate: -candidate.value)
 
 
 def peaks(found: list[Candidate], centre: np.ndarray, count: int) -> list[Candidate]:
@@ -105,33 +61,33 @@ def distinct(one: np.ndarray, other: np.ndarray, centre: np.ndarray) -> bool:
     """Whether two poses differ by more than a peak's width, in turn or in place."""
     angle = Rotation.from_matrix(closest_rotation(one[:3, :3] @ other[:3, :3].T)).magnitude()
     shift = np.linalg.norm((one - other)[:3, :3] @ centre + (one - other)[:3, 3])
-    return bool(shift > APART_MM or angle > np.radians(30))
+    return bool(shift > APART_MM or angle > np.radians(APART_DEG))
 
 
 def refine(
-    groups: list[Points],
-    moving: Moving,
+    sides: tuple[Side, ...],
     pose: np.ndarray,
     *,
-    affine: bool = False,
-    min_overlap: float,
+    kind: str = "rigid",
     stiffness: tuple[float, float, float] | None = None,
+    start: np.ndarray | None = None,
+    steps: int = STEPS,
 ) -> Candidate:
     """Ascend the mutual information from a pose (L-BFGS-B).
 
     Args:
-        groups: Fixed samples.
-        moving: Moving image.
+        sides: What the pose is measured with.
         pose: Start, 4×4.
-        affine: Search twelve parameters instead of six.
-        min_overlap: See :func:`similarity`.
-        stiffness: (nats, degrees, mm): a quadratic pull to the start that costs so many nats at
-            that turn or shift, which are also hard limits. None leaves the pose free.
+        kind: ``rigid``, ``similarity`` (one scale more) or ``affine``.
+        stiffness: (nats, degrees, mm): a quadratic pull to ``pose`` that costs so many nats at
+            that turn or shift, which are also hard limits; rigid only. None leaves the pose free.
+        start: Where to begin (a rigid motion away), if not at ``pose``.
+        steps: Most iterations.
     """
-    centre = np.concatenate([group.world for group in groups]).mean(axis=0)
+    size = SIZES[kind]
+    centre = centre_of(sides, pose)
     target = pose[:3, :3] @ centre + pose[:3, 3]
     forward, back = about(np.eye(3), np.zeros(3), target), about(np.eye(3), np.zeros(3), -target)
-    size = 12 if affine else 6
     scale = np.ones(size)
     bounds = None
     if stiffness is not None:
@@ -142,8 +98,16 @@ def refine(
     def build(parameters):
         return forward @ _small(parameters) @ back @ pose
 
+    first = np.zeros(size)
+    if start is not None:
+        away = back @ start @ np.linalg.inv(pose) @ forward
+        first[:3] = Rotation.from_matrix(closest_rotation(away[:3, :3])).as_rotvec() * LEVER_MM
+        first[3:6] = away[:3, 3]
+        if stiffness is not None:
+            first = np.clip(first, -scale, scale)
+
     def cost(parameters):
-        value, gradient = similarity(groups, moving, build(parameters), min_overlap)
+        value, gradient = joint(sides, build(parameters))
         slope = np.empty(size)
         for axis in range(size):
             step = np.zeros(size)
@@ -159,26 +123,57 @@ def refine(
 
     result = minimize(
         cost,
-        np.zeros(size),
+        first,
         jac=True,
         method="L-BFGS-B",
         bounds=bounds,
-        options={"maxiter": STEPS, "ftol": 1e-7, "maxls": 12},
+        options={"maxiter": steps, "ftol": 1e-7, "maxls": 12},
     )
     best = build(result.x)
     bounded = stiffness is not None and bool(np.any(np.abs(result.x) >= NEAR_BOUND * scale))
-    return Candidate(best, similarity(groups, moving, best, min_overlap)[0], bounded)
+    return Candidate(best, joint(sides, best)[0], bounded)
 
 
-def perturbed(pose: np.ndarray, centre: np.ndarray, shift_mm: float) -> list[np.ndarray]:
-    """Twelve poses, off by ± a shift along and the matching turn about each axis."""
+def ascend(sides, poses, steps: int = STEPS) -> list[Candidate]:
+    """Refine every pose rigidly; best first."""
+    refined = [refine(sides, pose, steps=steps) for pose in poses]
+    return sorted(refined, key=lambda candidate: -candidate.value)
+
+
+def world_of(sides: tuple[Side, ...]) -> np.ndarray:
+    """The forward samples [n, 3], LPS mm of the fixed frame."""
+    groups = next(side.groups for side in sides if not side.inverse)
+    return np.concatenate([group.world for group in groups])
+
+
+def centre_of(sides: tuple[Side, ...], pose: np.ndarray | None = None) -> np.ndarray:
+    """Their mean [3]; that of the inverse samples as a pose sees them, where there are no others."""
+    if any(not side.inverse for side in sides):
+        return world_of(sides).mean(axis=0)
+    world = np.concatenate([group.world for group in sides[0].groups])
+    return apply(np.linalg.inv(pose), world.mean(axis=0))
+
+
+def perturbed(
+    pose: np.ndarray, centre: np.ndarray, shift_mm: float, turn_deg: float | None = None
+) -> list[np.ndarray]:
+    """Twelve poses, off by ± a turn about each axis (None: the turn that matches the shift) and by
+    ± a shift along each."""
     target = pose[:3, :3] @ centre + pose[:3, 3]
     forward, back = about(np.eye(3), np.zeros(3), target), about(np.eye(3), np.zeros(3), -target)
+    turn = shift_mm if turn_deg is None else np.radians(turn_deg) * LEVER_MM
     return [
-        forward @ _small(sign * shift_mm * axis) @ back @ pose
-        for axis in np.eye(6)
+        forward @ _small(sign * size * axis) @ back @ pose
+        for axis, size in zip(np.eye(6), [turn] * 3 + [shift_mm] * 3, strict=True)
         for sign in (-1, 1)
     ]
+
+
+def shifted(pose: np.ndarray, shift_mm: float) -> np.ndarray:
+    """A pose moved along z of the moving frame."""
+    moved = pose.copy()
+    moved[2, 3] += shift_mm
+    return moved
 
 
 def closest_rotation(matrix: np.ndarray) -> np.ndarray:
@@ -188,37 +183,16 @@ def closest_rotation(matrix: np.ndarray) -> np.ndarray:
 
 
 def _small(parameters: np.ndarray) -> np.ndarray:
-    """4×4 of search parameters: rotation vector or 3×3 of a stretch (both × lever), shift in mm."""
+    """4×4 of search parameters: rotation vector and either one scale or the 3×3 of a stretch (all ×
+    lever), shift in mm."""
     matrix = np.eye(4)
     matrix[:3, :3] = Rotation.from_rotvec(parameters[:3] / LEVER_MM).as_matrix()
     matrix[:3, 3] = parameters[3:6]
-    if len(parameters) == 12:
+    if len(parameters) == SIZES["similarity"]:
+        matrix[:3, :3] *= np.exp(parameters[6] / LEVER_MM)
+    if len(parameters) == SIZES["affine"]:
         xx, yy, zz, xy, xz, yz = parameters[6:] / LEVER_MM
         matrix[:3, :3] = matrix[:3, :3] @ (
             np.eye(3) + np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
         )
     return matrix
-
-
-def _nearest_value(level, index, moving, min_overlap) -> float | None:
-    depth, height, width = moving.values.shape
-    place = np.rint(index).astype(np.int64, order="F")
-    x, y, z = place.T
-    # Seen as unsigned, a negative index is a huge one: one comparison per axis.
-    inside = (
-        (x.view(np.uint64) < width) & (y.view(np.uint64) < height) & (z.view(np.uint64) < depth)
-    )
-    if np.count_nonzero(inside) < min_overlap * len(level):
-        return None
-    value = moving.values.ravel().take(((z * height + y) * width + x)[inside])
-    counts = np.isfinite(value)
-    total = int(counts.sum())
-    if total < min_overlap * len(level):
-        return None
-    cell = level[inside][counts] * SCAN_BINS + (value[counts] * SCAN_BINS / BINS).astype(np.int64)
-    joint = np.bincount(cell, minlength=SCAN_BINS**2).reshape(SCAN_BINS, SCAN_BINS)
-    mutual = 0.0
-    for sign, counted in ((1, joint), (-1, joint.sum(0)), (-1, joint.sum(1))):
-        some = counted[counted > 0] / total
-        mutual += sign * ((some * np.log(some)).sum() - (len(some) - 1) / (2 * total))
-    return float(mutual * total / len(level))

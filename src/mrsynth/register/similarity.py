@@ -50,6 +50,23 @@ class Points:
     weight: float = 1.0
 
 
+@dataclass(frozen=True)
+class Side:
+    """One direction of the measure: samples of one image, looked up in the other.
+
+    Attributes:
+        groups: Samples.
+        moving: The image in which they are looked up.
+        inverse: False if the pose sends the samples to the image, True if its inverse does.
+        least: Share of samples that must lie inside for a pose to have a value.
+    """
+
+    groups: list[Points]
+    moving: Moving
+    inverse: bool = False
+    least: float = 0.0
+
+
 def to_bins(array: np.ndarray, low: float, high: float) -> np.ndarray:
     """Values to continuous histogram bins between the free ends; clipped, float32."""
     scaled = (np.clip(array, low, high) - low) / max(high - low, 1e-6)
@@ -83,9 +100,37 @@ def similarity(
     return total / weight, gradient / weight
 
 
-def overlap(groups: list[Points], moving: Moving, pose: np.ndarray) -> float:
-    """Share of the samples that lie in the moving image's field."""
-    inside = [sample(moving, _to_index(group.world, moving, pose))[2] for group in groups]
+def joint(sides: tuple[Side, ...], pose: np.ndarray) -> tuple[float, np.ndarray]:
+    """Mean of the sides' mutual information at a pose, and its gradient.
+
+    Samples of one image alone favour the poses that suit its grid and field; samples of both make
+    the measure the same in either direction.
+
+    Returns:
+        Nats and the derivative by the upper 3×4 of the pose; −1 and zeros where a side has no
+        value.
+    """
+    total, gradient = 0.0, np.zeros((3, 4))
+    for side in sides:
+        there = np.linalg.inv(pose) if side.inverse else pose
+        value, slope = similarity(side.groups, side.moving, there, side.least)
+        if value < 0 and not slope.any():
+            return -1.0, np.zeros((3, 4))
+        if side.inverse:
+            # d(P⁻¹) = −P⁻¹ dP P⁻¹
+            full = np.vstack([slope, np.zeros(4)])
+            slope = -(there.T @ full @ there.T)[:3]
+        total += value
+        gradient += slope
+    return total / len(sides), gradient / len(sides)
+
+
+def overlap(side: Side, pose: np.ndarray) -> float:
+    """Share of a side's samples that lie in the other image's field."""
+    there = np.linalg.inv(pose) if side.inverse else pose
+    inside = [
+        sample(side.moving, _to_index(group.world, side.moving, there))[2] for group in side.groups
+    ]
     return float(np.concatenate(inside).mean()) if inside else 0.0
 
 
@@ -101,13 +146,20 @@ def sample(moving: Moving, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
         points that don't are 0).
     """
     depth, height, width = moving.values.shape
-    limit = np.array([width, height, depth]) - 1
-    inside = np.all((index >= 0) & (index <= limit), axis=1)
-    safe = np.where(inside[:, None], index, 0.0)
-    base = np.minimum(safe.astype(np.int64), np.maximum(limit - 1, 0))
-    x, y, z = (safe - base).astype(np.float32).T
+    limits = (width - 1, height - 1, depth - 1)
+    places = [np.ascontiguousarray(index[:, axis]) for axis in range(3)]
+    inside = np.ones(len(index), bool)
+    for place, limit in zip(places, limits, strict=True):
+        inside &= (place >= 0) & (place <= limit)
+    bases, shares = [], []
+    for place, limit in zip(places, limits, strict=True):
+        safe = np.where(inside, place, 0.0)
+        base = np.minimum(safe.astype(np.int64), max(limit - 1, 0))
+        bases.append(base)
+        shares.append((safe - base).astype(np.float32))
+    x, y, z = shares
     flat = moving.values.ravel()
-    start = (base[:, 2] * height + base[:, 1]) * width + base[:, 0]
+    start = (bases[2] * height + bases[1]) * width + bases[0]
     dx = min(width - 1, 1)
     dy = width * min(height - 1, 1)
     dz = width * height * min(depth - 1, 1)
@@ -121,21 +173,21 @@ def sample(moving: Moving, index: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     value = low + z * (top - low)
     slope_x_low = low_slope_y0 + y * (low_slope_y1 - low_slope_y0)
     slope_x_top = top_slope_y0 + y * (top_slope_y1 - top_slope_y0)
-    slope = np.stack(
-        [
-            slope_x_low + z * (slope_x_top - slope_x_low),
-            (low1 - low0) + z * ((top1 - top0) - (low1 - low0)),
-            top - low,
-        ],
-        axis=1,
-    )
     counts = inside & np.isfinite(value)
-    return np.where(counts, value, 0), np.where(counts[:, None], slope, 0), counts
+    slope = np.empty((3, len(value)), np.float32)
+    slope[0] = slope_x_low + z * (slope_x_top - slope_x_low)
+    slope[1] = (low1 - low0) + z * ((top1 - top0) - (low1 - low0))
+    slope[2] = top - low
+    if not counts.all():
+        value[~counts] = 0
+        slope[:, ~counts] = 0
+    return value, slope.T, counts
 
 
 def _to_index(world: np.ndarray, moving: Moving, pose: np.ndarray) -> np.ndarray:
     matrix = moving.to_index @ pose
-    return world @ matrix[:3, :3].T + matrix[:3, 3]
+    # Columns, not rows, lie side by side in memory: each axis is worked on by itself.
+    return (matrix[:3, :3] @ world.T + matrix[:3, 3:]).T
 
 
 def _group_similarity(group, moving, pose, min_overlap):
@@ -153,13 +205,17 @@ def _group_similarity(group, moving, pose, min_overlap):
     if share < min_overlap:
         return None, None
     planes = len(group.spread)
-    level, value = group.level[counts], value[counts] / planes
+    some = slice(None) if counts.all() else counts
+    level, value = group.level[some], value[some] / planes
     mutual, by_value = mutual_information(level, value)
     gradient = np.zeros((3, 4))
+    weight = by_value / planes
     for offset, slope in zip(group.spread, slopes, strict=True):
-        pull = (slope[counts] * (by_value / planes)[:, None]) @ moving.to_index[:3, :3]
-        gradient[:, :3] += pull.T @ (group.world[counts] + offset)
-        gradient[:, 3] += pull.sum(axis=0)
+        # Row of the index axis, weighted, times the points: the sum over samples in one product.
+        pull = slope.T[:, some] * weight
+        world = group.world[some] + offset
+        gradient[:, :3] += moving.to_index[:3, :3].T @ (pull @ world)
+        gradient[:, 3] += moving.to_index[:3, :3].T @ pull.sum(axis=1)
     return mutual, gradient
 
 

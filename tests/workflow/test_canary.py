@@ -1,0 +1,261 @@
+"""No name, date or UID of a patient leaves `private/`: a whole study on marked DICOM.
+
+Every text, date, time and UID of the input is marked (tests/canary.py), the file and folder names
+too. The study is run to its tables and its report, then made to fail in the ways in which programs
+like to quote their input. Afterwards everything that it left is searched.
+"""
+
+import csv
+import os
+import shutil
+from pathlib import Path
+
+import pydicom
+import pytest
+import yaml
+from canary import WORD, Marker, Search
+
+from mrsynth import phantom, study
+
+pytestmark = pytest.mark.xdist_group("canary")
+
+ROOT = Path(__file__).parents[2]
+EXPORT = f"{WORD} export"
+PERSONS = ("one", "two", "three")
+"""One each to train on, to validate and to test with: the least that a fold needs."""
+CT_OF_NOBODY = 4
+OWN = ("private", "config", "src", "workflow", "Snakefile", "profiles", "envs", EXPORT)
+"""What is not an output: the user's input and settings, the private folder, the code."""
+
+PLANTED = '''
+def _planted(dataset):
+    import pydicom
+
+    raise ValueError(f"{dataset.PatientName} {dataset.PatientID} {dataset}")
+'''
+
+
+def settings() -> dict:
+    """The tests' study, smaller, on the marked tree."""
+    config = yaml.safe_load((ROOT / "tests/data/tiny.yaml").read_text())
+    del config["phantom"], config["key_hex"]
+    config["dicom"] = [EXPORT]
+    config["tasks"]["lumbar"]["models"] = {"l1": {"objective": "regression"}}
+    config["train"] |= {
+        "constant_iterations": 1,
+        "decay_iterations": 1,
+        "total_iterations": 2,
+        "validation_every": 1,
+        "history_every": 1,
+    }
+    return config
+
+
+def write_export(folder: Path) -> list[str]:
+    """Marked DICOM of three persons with a pair, and series that are refused; returns the IDs."""
+    block = yaml.safe_load((ROOT / "tests/data/tiny.yaml").read_text())["phantom"]
+    schemas = study.load_schemas(ROOT / "workflow/schemas")
+    config = study.with_defaults(block, schemas["phantom"])
+    ids = []
+    for number, person in enumerate(PERSONS, start=1):
+        plain = folder.parent / "plain"
+        phantom.make(number, plain, folder.parent / "truth", **config)
+        marker = Marker(person)
+        ids.append(marker.patient_id())
+        files = sorted(path for path in plain.rglob("*") if path.is_file())
+        for count, path in enumerate(files):
+            dataset = marker.mark(pydicom.dcmread(path), full=count % 20 == 0)
+            name = f"{WORD}^{person}/20371107 {WORD}/{dataset.Modality}_{WORD}_{count}.dcm"
+            save(dataset, folder / name)
+        shutil.rmtree(plain)
+        shutil.rmtree(folder.parent / "truth")
+    first = sorted((folder / f"{WORD}^one").rglob("CT_*"))
+    ids += [write_bad(folder, first, name) for name in BAD]
+    (folder / f"{WORD}.html").write_text(f"<html>{WORD}</html>")
+    (folder / f"{WORD}.zip").write_bytes(b"PK\x03\x04" + WORD.encode())
+    return ids
+
+
+def save(dataset: pydicom.Dataset, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+
+
+BAD = ("cut", "gap", "padding", "decimals", "integers", "text", "person")
+
+
+def write_bad(folder: Path, files: list[Path], kind: str) -> str:
+    """A small CT series of one person more that must be refused; returns the ID."""
+    marker = Marker(kind)
+    place = folder / f"{WORD}^{kind}"
+    for count, path in enumerate(files[: CT_OF_NOBODY + 1]):
+        dataset = pydicom.dcmread(path)
+        dataset.PatientID, dataset.PatientName = marker.patient_id(), f"{WORD}^{kind}"
+        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+            dataset[name].value = marker.uid(str(dataset[name].value))
+        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        # Heights of their own, since the files' names are shuffled.
+        dataset.ImagePositionPatient = [0, 0, 3 * count + 3 * (kind == "gap" and count > 2)]
+        SPOIL.get(kind, lambda dataset: None)(dataset)
+        target = place / f"{WORD}_{count}"
+        with pydicom.config.disable_value_validation():
+            save(dataset, target)
+        if kind in RENAMED:
+            content = target.read_bytes()
+            for plain, spoilt in RENAMED[kind]:
+                assert plain in content
+                content = content.replace(plain, spoilt)
+            target.write_bytes(content)
+        if kind == "cut" and count == 2:
+            target.write_bytes(target.read_bytes()[:-1000])
+    return marker.patient_id()
+
+
+def _as_text(*keywords):
+    """Write the word into elements that should hold numbers; their VR is put back afterwards."""
+
+    def spoil(dataset):
+        for keyword in keywords:
+            dataset.add_new(keyword, "LO", f"{WORD} number")
+
+    return spoil
+
+
+def _tag(keyword: str, vr: str) -> bytes:
+    tag = pydicom.tag.Tag(keyword)
+    return tag.group.to_bytes(2, "little") + tag.element.to_bytes(2, "little") + vr.encode()
+
+
+DECIMALS = ("SliceThickness", "KVP", "RescaleSlope", "ImagePositionPatient", "PixelSpacing")
+INTEGERS = ("InstanceNumber", "AcquisitionNumber", "SeriesNumber", "EchoTrainLength")
+SPOIL = {
+    "padding": _as_text("PixelPaddingValue"),
+    "decimals": _as_text(*DECIMALS),
+    "integers": _as_text(*INTEGERS),
+    "text": _as_text("Rows", "BitsStored"),
+}
+RENAMED = {
+    "decimals": [(_tag(name, "LO"), _tag(name, "DS")) for name in DECIMALS],
+    "integers": [(_tag(name, "LO"), _tag(name, "IS")) for name in INTEGERS],
+    "text": [(_tag("Rows", "LO"), _tag("Rows", "US"))],
+}
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory, make_checkout):
+    """The folder of the study after all runs, what was printed, and the patients' IDs."""
+    folder = tmp_path_factory.mktemp("canary")
+    (folder / "study.yaml").write_text(yaml.safe_dump(settings(), sort_keys=False))
+    place = folder / "study"
+    place.mkdir()
+    checkout = make_checkout(place, folder / "study.yaml")
+    (place / "tmp").mkdir()
+    checkout.environment = {"TMPDIR": str(place / "tmp")}
+    ids = write_export(place / EXPORT)
+    (place / "private").mkdir(mode=0o700)
+    write_links(place, [(person, person) for person in ids])
+    said = []
+
+    def snakemake(*arguments, fails=False):
+        done = checkout.snakemake(*arguments, check=False)
+        assert (done.returncode != 0) == fails, done.stderr[-5000:] + checkout.logs()
+        said.append(done.stdout + done.stderr)
+        return done
+
+    snakemake("cohort")
+    write_sheet(place)
+    snakemake("cohort", "--keep-going")
+    snakemake()
+    snakemake("--keep-going", *(f"results/convert/sub-{s}_ct.json" for s in unpaired(place)))
+    snakemake("--report", "report.html")
+    fail(checkout, snakemake, ids)
+    return place, said, ids
+
+
+def write_links(folder: Path, rows) -> None:
+    lines = ["patient_id\tperson", *(f"{patient}\t{person}" for patient, person in rows)]
+    (folder / "private/links.tsv").write_text("\n".join(lines) + "\n")
+
+
+def read_rows(path: Path) -> list[dict]:
+    with path.open(newline="") as handle:
+        return list(csv.DictReader(handle, delimiter="\t"))
+
+
+def unpaired(folder: Path) -> list[str]:
+    """Subjects with a CT alone: those with bad elements that only `convert` reads."""
+    rows = read_rows(folder / "results/cohort/cohort.tsv")
+    return [row["subject"] for row in rows if row["pool"] == "source"]
+
+
+def write_sheet(folder: Path, *extra: str) -> None:
+    """The user's sheet: one subject with a pair into each role."""
+    rows = read_rows(folder / "results/cohort/cohort.tsv")
+    pairs = sorted({row["subject"] for row in rows if row["pool"] == "paired" and row["status"] == "included"})
+    roles = zip(pairs, ("train", "validation", "test"), strict=True)
+    lines = ["subject\tsplit", *(f"{subject}\t{role}" for subject, role in roles), *extra]
+    (folder / "config/cohort.tsv").write_text("\n".join(lines) + "\n")
+
+
+def fail(checkout, snakemake, ids: list[str]) -> None:
+    """Runs that fail, each in a way that tempts a program to quote its input."""
+    folder = checkout.folder
+    write_links(folder, [(ids[0], "one"), (ids[0], f"{WORD} other")])
+    assert "two persons" in snakemake("cohort", "-R", "index", fails=True).stderr
+    (folder / "private/links.tsv").write_text(f"{WORD}\n{ids[0]}\n")
+    snakemake("cohort", "-R", "index", fails=True)
+    (folder / "private/links.tsv").unlink()
+    module = folder / "src/mrsynth/pixels.py"
+    text = module.read_text()
+    for place in ("def padding(", "def stored_values("):
+        if place in text:
+            head, tail = text.split(place, 1)
+            body = tail.index('"""', tail.index('"""') + 3) + 3
+            text = f"{head}{place}{tail[:body]}\n    _planted(dataset){tail[body:]}"
+            break
+    module.write_text(text + PLANTED)
+    targets = sorted(str(p.relative_to(folder)) for p in folder.glob("results/convert/*_ct.nii.gz"))
+    done = snakemake("--keep-going", "--show-failed-logs", "-R", "convert", fails=True)
+    assert "text withheld" in done.stderr + checkout.logs(), "the planted error was raised"
+    assert len(targets) == len(PERSONS)
+
+
+def test_the_study_is_complete(ran):
+    folder, _, _ = ran
+    assert (folder / "report.html").stat().st_size > 100_000
+    assert (folder / "results/conclude/summary.md").is_file()
+    assert len(list((folder / "results/summarize").rglob("*.tsv"))) >= 5
+    rows = read_rows(folder / "results/index/series.tsv")
+    assert {row["code"] for row in rows} >= {"CORRUPT", "MISSING_SLICES"}
+    assert sum(row["status"] == "used" for row in rows) >= 2 * len(PERSONS)
+
+
+def test_no_mark_in_names_and_contents(ran):
+    folder, _, ids = ran
+    assert Search(ids).tree(folder, skip=OWN) == []
+
+
+def test_no_mark_on_the_terminal(ran):
+    _, said, ids = ran
+    assert [hit for text in said for hit in Search(ids).text(text.encode())] == []
+
+
+def test_the_input_was_marked_and_the_private_folder_knows_it(ran):
+    """What makes the other tests worth something."""
+    folder, _, ids = ran
+    assert Search(ids).tree(folder / EXPORT)
+    assert Search(ids).tree(folder / "private/index")
+
+
+def test_temporary_files_are_gone(ran):
+    folder, _, _ = ran
+    assert [path for path in (folder / "tmp").rglob("*") if path.is_file()] == []
+    assert list((folder / "results").rglob(".tmp-*")) == []
+
+
+def test_private_files_are_their_owners_alone(ran):
+    folder, _, _ = ran
+    for path in (folder / "private").rglob("*"):
+        limit = 0o700 if path.is_dir() else 0o600
+        if path.name != "links.tsv":
+            assert os.stat(path).st_mode & 0o777 == limit, path.name
