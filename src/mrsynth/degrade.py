@@ -42,5 +42,6 @@ def degrade(images: np.ndarray, factor: int, way: str = "linear") -> np.ndarray:
     small = functional.interpolate(
         torch.from_numpy(images)[:, None], scale_factor=1 / factor, mode="bilinear"
     )
-    large = functional.interpolate(small, size=(height, width), mode=WAYS[way])
+    # On the way up antialias filters nothing; it chooses Keys's kernel of −0.5, which keeps planes.
+    large = functional.interpolate(small, size=(height, width), mode=WAYS[way], antialias=True)
     return large[:, 0].numpy().clip(images.min(), images.max())
