@@ -63,6 +63,10 @@ def _frame(grid: Grid, number: int, place: int, where: str, modality: str, inter
     group.FrameContentSequence = Sequence(
         [_item(DimensionIndexValues=[1, place], StackID="1", InStackPositionNumber=number + 1)]
     )
+    # As Philips does: the classic header once more, half a pixel away from the standard's place.
+    half = (grid.matrix[:3, 0] + grid.matrix[:3, 1]) / 2
+    block = group.private_block(0x2005, "Philips MR Imaging DD 005", create=True)
+    block.add_new(0x0F, "SQ", [_item(ImagePositionPatient=decimals(position - half))])
     return group
 
 

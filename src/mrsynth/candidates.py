@@ -90,11 +90,14 @@ def find(
             continue
         limit, step = limits.get(row["modality"]), _float(row["spacing_mm"])
         bad = sorted(word for word in notes(row, image) if _excluded(word, name, exclude_notes))
+        code, reason = "", ""
         if bad:
-            barred.append(Barred(row, "SPOILED", ", ".join(bad)))
+            code, reason = "SPOILED", ", ".join(bad)
         elif limit is not None and step > limit:
+            code = "TOO_THICK"
             reason = f"{step:g} mm between slices, at most {limit:g} mm allowed"
-            barred.append(Barred(row, "TOO_THICK", reason))
+        if code:
+            barred.append(Barred(row, code, reason))
         else:
             rows.append(row)
     barred.sort(key=lambda one: one.row["series"])

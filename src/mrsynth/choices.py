@@ -58,7 +58,7 @@ class Plan:
 
 
 def rows_of(
-    subject: str, own: list[dict], plan: Plan, reason: tuple[str, str] | None, shared: bool
+    subject: str, own: list[dict], plan: Plan, reason: dict[str, str] | None, shared: bool
 ) -> tuple[list[dict], list[dict]]:
     """One person's rows of the cohort table and of the candidates, over all tasks."""
     place = math.floor(pseudonym.unit(plan.key, subject) * 10**UNIT_DIGITS) / 10**UNIT_DIGITS
@@ -68,7 +68,7 @@ def rows_of(
         wish = wishes.wish(plan.lines, subject, task)
         ranked = {side: _find(own, roles[side], plan) for side in SIDES}
         if reason or wish["exclude"].lower() in wishes.YES:
-            found = [_out(task, subject, roles, reason or ("EXCLUDED_BY_SHEET", wish["reason"]))]
+            found = [_base(task, subject, roles) | (reason or _by_sheet(wish))]
         else:
             found = _task(subject, task, own, ranked, wish, pins, plan)
         for row in found:
@@ -102,7 +102,7 @@ def _judged(row: dict, task: str, roles: dict, plan: Plan) -> dict:
     name = row["subject"]
     wish = wishes.wish(plan.lines, name, task)
     if name != person(name) and wish["exclude"].lower() in wishes.YES:
-        return _out(task, name, roles, ("EXCLUDED_BY_SHEET", wish["reason"]))
+        return _base(task, name, roles) | _by_sheet(wish)
     return row
 
 
@@ -152,8 +152,8 @@ def _base(task: str, subject: str, roles: dict) -> dict:
     return row | images | {"status": "excluded"}
 
 
-def _out(task: str, subject: str, roles: dict, reason: tuple[str, str]) -> dict:
-    return _base(task, subject, roles) | {"code": reason[0], "message": reason[1]}
+def _by_sheet(wish: dict) -> dict[str, str]:
+    return {"code": "EXCLUDED_BY_SHEET", "message": wish["reason"]}
 
 
 def _one(name: str, task: str, own: list[dict], ranked: dict, wish: dict, plan: Plan) -> dict:

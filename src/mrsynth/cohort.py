@@ -126,8 +126,9 @@ def build(
     shared = _shared_frames(series)
     listed, rows, seen = set(listed), [], []
     for subject, part in series.groupby("subject", sort=True):
-        reason = ("LISTED", "on the exclusion list") if subject in listed else None
-        reason = reason or demographics.outside(people.get(subject), limits)
+        reason = demographics.outside(people.get(subject), limits)
+        if subject in listed:
+            reason = {"code": "LISTED", "message": "on the exclusion list"}
         own = choices.rows_of(subject, part.to_dict("records"), plan, reason, subject in shared)
         rows += own[0]
         seen += own[1]

@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import SimpleITK as sitk
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from mrsynth.errors import Refusal, StudyError
 from mrsynth.volume import affine, to_array
@@ -140,57 +138,6 @@ def read_npz(path: str | Path) -> dict[str, np.ndarray] | None:
 def write_npz(arrays: dict[str, np.ndarray], path: str | Path) -> None:
     """Write arrays compressed; numpy dates the members 1980, so equal arrays give equal bytes."""
     np.savez_compressed(path, **{name: arrays[name] for name in sorted(arrays)})
-
-
-def plot_crops(crops: dict[str, np.ndarray], *, box_mm: float | None = 220.0) -> Figure:
-    """Source and target of each crop side by side, with sac, measures and the body's outline.
-
-    Args:
-        crops: Arrays of :func:`crop`.
-        box_mm: Side of the box, mm, for the caption.
-
-    Returns:
-        Figure with one row of two images per slice, at most twelve slices evenly chosen.
-    """
-    count = len(crops["key"])
-    shown = np.unique(np.linspace(0, count - 1, min(count, 12)).round().astype(int))
-    columns = min(2, len(shown))
-    lines = -(-len(shown) // columns)
-    figure = Figure(figsize=(6.4 * columns, 3.3 * lines + 0.4), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(lines, 2 * columns)).reshape(-1)
-    for axis in axes:
-        axis.axis("off")
-    for place, n in enumerate(shown):
-        for side, axis in zip(("source", "target"), axes[2 * place : 2 * place + 2], strict=True):
-            _draw(axis, crops, n, side)
-    extent = "whole slices" if box_mm is None else f"box {box_mm:g} mm"
-    marks = "+ sac   – – ventral edge and half width   "
-    legend = marks if np.isfinite(crops["sac_px"]).any() else ""
-    text = f"{legend}— body; {extent}; {len(shown)} of {count} slices"
-    figure.suptitle(text, fontsize=9)
-    return figure
-
-
-def write_figure(figure: Figure, path: str | Path) -> None:
-    """Write a PNG without the library's version in it."""
-    figure.savefig(path, format="png", dpi=110, metadata={"Software": None})
-
-
-def _draw(axis, crops, n, side) -> None:
-    height, width = crops["pixel_mm"][n]
-    axis.imshow(crops[side][n], cmap="gray", vmin=0, vmax=255, aspect=height / width)
-    if crops["body"][n].any():
-        axis.contour(crops["body"][n], levels=[0.5], colors="#56B4E9", linewidths=0.6)
-    row, column = crops["sac_px"][n]
-    if np.isfinite(row):
-        axis.plot(column, row, "+", color="#E69F00", markersize=9)
-    ventral, lateral = crops["ventral_mm"][n] / height, crops["lateral_mm"][n] / width
-    if np.isfinite([ventral, lateral]).all():
-        corner = (column - lateral, row - ventral)
-        box = Rectangle(corner, 2 * lateral, 2 * ventral, fill=False, ls="--", ec="#E69F00", lw=0.8)
-        axis.add_patch(box)
-    title = f"{crops['name'][n]}  {crops['verdict'][n]}" if side == "source" else crops["key"][n]
-    axis.set_title(title, fontsize=8)
 
 
 def _cut(stacks: dict[str, list[sitk.Image]], row: dict, box_mm: float | None) -> dict:

@@ -14,6 +14,7 @@ from mrsynth.subjects import person
 COLUMNS = ["task", "group", "quantity", "value"]
 PERSON_COLUMNS = ["subject", "age_years", "sex"]
 
+UNKNOWN = "no header tells the {}, and the study limits it"
 HIDDEN = "–"
 """Stands for what too few persons share to be printed."""
 
@@ -68,21 +69,22 @@ def by_person(table: pd.DataFrame | None) -> dict[str, dict]:
     }
 
 
-def outside(one: dict | None, limits: Limits) -> tuple[str, str] | None:
-    """Code and message if a person is outside the limits. The message tells no age and no sex."""
+def outside(one: dict | None, limits: Limits) -> dict[str, str] | None:
+    """``code`` and ``message`` of who is outside the limits; the message tells no age, no sex."""
     one = one or {"age": None, "sex": ""}
     low, high = limits.min_years, limits.max_years
     if low is not None or high is not None:
         if one["age"] is None:
             if not limits.unknown:
-                return "UNKNOWN_PERSON", "no header tells the age, and the study limits it"
+                return {"code": "UNKNOWN_PERSON", "message": UNKNOWN.format("age")}
         elif (low is not None and one["age"] < low) or (high is not None and one["age"] > high):
-            return "AGE", "outside the ages of cohort.min_age_years and cohort.max_age_years"
+            keys = "cohort.min_age_years and cohort.max_age_years"
+            return {"code": "AGE", "message": f"outside the ages of {keys}"}
     if limits.sex is not None and one["sex"] != limits.sex:
         if one["sex"] in ("F", "M"):
-            return "SEX", f"cohort.sex takes {limits.sex} only"
+            return {"code": "SEX", "message": f"cohort.sex takes {limits.sex} only"}
         if not limits.unknown:
-            return "UNKNOWN_PERSON", "no header tells the sex, and the study limits it"
+            return {"code": "UNKNOWN_PERSON", "message": UNKNOWN.format("sex")}
     return None
 
 

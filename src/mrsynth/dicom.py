@@ -195,6 +195,12 @@ def _fill(header: Header, accept_bare: bool) -> None:
         header.slices, problem = headers.thorough(found)
     if problem:
         raise problem
+    if not found.syntax and not accept_bare:
+        raise Refusal(
+            "NO_SYNTAX",
+            "the file doesn't name its transfer syntax",
+            "Set 'index.accept_bare: true' to read it as it looks, or export again.",
+        )
     _check_complete(header.slices[0], found, length)
     header.state = "read"
 

@@ -345,8 +345,13 @@ def read_with_pydicom(file, *, force: bool = False) -> Elements:
 
 
 def _macros(item) -> list[tuple[str, dict]]:
-    """The items of a functional group's macros, one level deep (PS3.3 C.7.6.16)."""
-    return [part for macro in item if macro.VR == "SQ" for part in macro.value]
+    """The items of a functional group's macros, one level deep (PS3.3 C.7.6.16).
+
+    Private ones are left out: Philips repeats the whole classic header in (2005,140F), with a
+    position that is half a pixel away from the standard's.
+    """
+    macros = [macro for macro in item if macro.VR == "SQ" and not macro.tag.is_private]
+    return [part for macro in macros for part in macro.value]
 
 
 def _promised(file, found: Elements, order: str) -> int:

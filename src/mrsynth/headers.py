@@ -284,17 +284,17 @@ def _shared_problem(values: dict) -> Refusal | None:
 
     A code per missing or bad element (PS3.3 C.7.6.2, C.7.6.3, C.8.2.1).
     """
-    rows, columns = values["Rows"], values["Columns"]
-    if not rows or not columns or rows < 1 or columns < 1:
-        return Refusal("MISSING_SIZE", "Rows or Columns is missing or zero", AGAIN)
-    if max(rows, columns) > LARGEST_SIDE:
-        return Refusal("IMPOSSIBLE_SIZE", f"more than {LARGEST_SIDE} rows or columns", AGAIN)
     if not UID.fullmatch(values["SeriesInstanceUID"]):
         return Refusal(
             "MISSING_UID",
             "SeriesInstanceUID is missing or no UID",
             "Export again; an anonymiser may have emptied it.",
         )
+    rows, columns = values["Rows"], values["Columns"]
+    if not rows or not columns or rows < 1 or columns < 1:
+        return Refusal("MISSING_SIZE", "Rows or Columns is missing or zero", AGAIN)
+    if max(rows, columns) > LARGEST_SIDE:
+        return Refusal("IMPOSSIBLE_SIZE", f"more than {LARGEST_SIDE} rows or columns", AGAIN)
     if values["kind"] in contrast.NO_VOLUMES:
         return None
     return _pixel_problem(values) or _claim_problem(values) or _geometry_problem(values)

@@ -45,6 +45,7 @@ def warp(
     thickness_mm: float | None = None,
     samples: int = 5,
     pad: float | None = None,
+    field: sitk.Image | None = None,
 ) -> sitk.Image:
     """Reformat the moving image on each slice of the fixed one, averaged over the slice's
     thickness.
@@ -56,6 +57,7 @@ def warp(
         thickness_mm: Slice thickness of the fixed image; None takes its slice spacing.
         samples: How many planes across the thickness are averaged (1: a point sample).
         pad: Value outside the moving image's field; None takes −1024 HU for CT and 0 for MR.
+        field: The moving image's voxels that were measured (1) and not (0); None if all were.
 
     Returns:
         Volume on the fixed grid, 32-bit float. Planes that leave the field don't enter a voxel's
@@ -76,6 +78,8 @@ def warp(
         plane = to_array(_on_grid(source, fixed, transform, offset, sitk.sitkLinear, outside))
         # Linear interpolation never mixes in the default value, so comparison is exact.
         inside = plane != np.float32(outside)
+        if field is not None:
+            inside &= _measured(field, fixed, transform, offset)
         total[inside] += plane[inside]
         count += inside
     total = np.where(count > 0, total / np.maximum(count, 1), np.float32(pad))
@@ -104,11 +108,14 @@ def valid(
     return _like(to_array(inside) * measured, fixed)
 
 
-def _measured(field: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> np.ndarray:
-    """1 where all voxels that a linear interpolation at the fixed voxel's centre mixes count."""
+def _measured(
+    field: sitk.Image, fixed: sitk.Image, transform: sitk.Transform, offset: float = 0.0
+) -> np.ndarray:
+    """Where a linear interpolation, ``offset`` mm from the fixed voxel's centre, mixes only voxels
+    that were measured."""
     share = sitk.Cast(field, sitk.sitkFloat32)
-    share = _on_grid(share, fixed, transform, 0.0, sitk.sitkLinear, 0.0)
-    return (to_array(share) > 1 - MASK_TOLERANCE).astype(np.uint8)
+    share = _on_grid(share, fixed, transform, offset, sitk.sitkLinear, 0.0)
+    return to_array(share) > 1 - MASK_TOLERANCE
 
 
 def _inside(moving: sitk.Image, fixed: sitk.Image, transform: sitk.Transform) -> sitk.Image:
@@ -190,7 +197,15 @@ def on_fixed_grid(
         transform = transform_of(matrix)
         made["fixed"].append(image)
         made["moving"].append(
-            warp(volume, image, transform, thickness_mm=thickness, samples=samples, pad=pad)
+            warp(
+                volume,
+                image,
+                transform,
+                thickness_mm=thickness,
+                samples=samples,
+                pad=pad,
+                field=moving_fields[own],
+            )
         )
         made["valid"].append(valid(volume, image, transform, moving_fields[own]))
         if fixed_fields[number] is not None:

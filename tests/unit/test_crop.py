@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 
 from mrsynth import crop as module
+from mrsynth import cropfigure as figure_module
 from mrsynth.crop import crop
 from mrsynth.errors import Refusal, StudyError
-from mrsynth.pick import COLUMNS, write_table
+from mrsynth.geometry import apply, rigid_from_axis
+from mrsynth.locate.landmarks import Disc, Landmarks
+from mrsynth.pick import COLUMNS, pick, write_table
 from mrsynth.pick import read_table as read_picks
 from mrsynth.volume import from_array
 
@@ -196,10 +199,60 @@ def test_file_is_the_same_bytes_again_and_needs_no_pickle(tmp_path):
     assert module.read_npz(tmp_path / "refused.npz") is None
 
 
-def test_figure_has_two_images_per_slice(tmp_path):
+def test_two_images_per_slice(tmp_path):
     crops = cut([volume()], picks(row(), row(slice_=1, name="L3-L4"), row(slice_=0, name="L5-S1")))
-    figure = module.plot_crops(crops)
+    figure = figure_module.plot_crops(crops)
     assert sum(bool(axis.images) for axis in figure.axes) == 6
-    module.write_figure(figure, tmp_path / "crop.png")
+    figure_module.write_figure(figure, tmp_path / "crop.png")
     assert (tmp_path / "crop.png").read_bytes()[:4] == b"\x89PNG"
     assert b"Matplotlib" not in (tmp_path / "crop.png").read_bytes()
+
+
+def native():
+    matrix = np.diag([3.0, 3.0, 3.0, 1.0])
+    matrix[:3, 3] = [-60, -60, -60]
+    return from_array(np.full((41, 41, 41), 40, np.float32), matrix)
+
+
+@pytest.mark.parametrize("degrees", [0, 25])
+def test_planes_and_boxes_lie_where_the_slices_are(degrees):
+    stack = volume()
+    to_native = rigid_from_axis([1, 0, 0], degrees, shift=[0, 12, -5])
+    fixed = Disc("L4-L5", SAC - [0, 25, 0], [0, 0, 1], sac_mm=SAC, ventral_mm=SAC - [0, 40, 0])
+    fixed.lateral_mm = np.array([SAC - [20, 30, 0], SAC - [-20, 30, 0]])
+    found = Disc(
+        "L4-L5",
+        apply(to_native, fixed.centre_mm),
+        to_native[:3, :3] @ fixed.normal,
+        sac_mm=apply(to_native, SAC),
+        ventral_mm=apply(to_native, fixed.ventral_mm),
+        lateral_mm=apply(to_native, fixed.lateral_mm),
+    )
+    landmarks = Landmarks([found])
+    table = pick([stack], landmarks, [to_native], max_offset_mm=5)
+    along = figure_module.along_spine(native(), landmarks, [stack], [to_native], table, 60.0)
+    (entry,) = along["slices"]
+    assert entry["picked"]
+    # A box of 60 mm along the slice and of its 4 mm across, turned with the patient.
+    sides = np.linalg.norm(np.diff(entry["box"], axis=0), axis=1)
+    np.testing.assert_allclose(sides, [60, 4, 60])
+    along_slice = (entry["box"][1] - entry["box"][0]) / 60
+    angle = np.radians(degrees)
+    np.testing.assert_allclose(along_slice, [np.cos(angle), np.sin(angle)], atol=1e-9)
+    # The range reaches as far to the back as to the ventral edge; the sac is in its middle.
+    np.testing.assert_allclose(np.linalg.norm(np.diff(entry["range"], axis=0)), 80)
+    np.testing.assert_allclose(entry["range"].mean(axis=0), entry["sac"])
+    place = [*SAC[:2], -3 + 4.0 * (table.loc[0, "slice"] - 2)]
+    np.testing.assert_allclose(entry["sac"], apply(to_native, place)[1:])
+    figure = figure_module.plot_crops(cut([stack], table), along=along, box_mm=60.0)
+    assert sum(bool(axis.images) for axis in figure.axes) == 3
+
+
+def test_slices_that_were_left_out_are_drawn_as_such():
+    table = picks(row(), row(slice_=3, name="L5-S1", status="out", code="OFFSET"))
+    table = table.reindex(columns=COLUMNS)
+    landmarks = Landmarks([Disc("L4-L5", SAC, [0, 0, 1])])
+    along = figure_module.along_spine(native(), landmarks, [volume()], None, table, None)
+    assert [entry["picked"] for entry in along["slices"]] == [True, False]
+    # Without a box the whole slice is drawn: 100 rows of 0.8 mm.
+    assert np.linalg.norm(np.diff(along["slices"][0]["box"][:2], axis=0)) == pytest.approx(80)

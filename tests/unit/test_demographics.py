@@ -72,14 +72,14 @@ def test_small_groups_and_cells_are_not_told():
 
 
 def test_no_value_of_one_person_is_printed():
-    """With one person per role, nothing but the roles' sizes is told of them."""
+    """With one person in a role, nothing but the role's size is told of him."""
     rows, persons = people()
-    lines = [{"subject": "S0000000", "split": "test"}, {"subject": "S0000001", "split": "train"}]
+    roles = ("test", "validation", "train", "train", "train")
+    lines = [{"subject": f"S{n:07d}", "split": role} for n, role in enumerate(roles)]
     table = build(rows, lines, persons=persons).demographics
-    for group in ("train", "validation", "test"):
-        told = values(table, group)
-        if int(told.get("subjects", "0")) < 3:
-            assert set(told) <= {"subjects"}
+    for group in ("validation", "test"):
+        assert values(table, group) == {"subjects": "1"}
+    assert values(table, "train")["age, years, mean ± SD (range)"] == "66.7 ± 20.8 (50–≥90)"
 
 
 @pytest.mark.parametrize(

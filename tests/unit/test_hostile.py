@@ -50,8 +50,7 @@ def volumes(folder) -> tuple[index.Index, list]:
         for stack in sorted(set(table["stack"])):
             try:
                 image, _ = convert(table[table["stack"] == stack])
-            except Refusal as refusal:
-                assert refusal.code
+            except Refusal:
                 continue
             made.append((volume.to_array(image), volume.affine(image)))
     return found, made
@@ -165,8 +164,7 @@ def test_huge_promises_take_no_memory(series, tmp_path):
     lines = done.stdout.splitlines()
     assert len(lines) == len(paths), done.stderr
     assert {line.split()[0] for line in lines} == {"refused"}
-    codes = {"CORRUPT", "IMPOSSIBLE_SIZE", "UNSUPPORTED_MULTIFRAME", "MISSING_UID"}
-    assert {line.split()[1] for line in lines} <= codes
+    assert "UNREADABLE" not in done.stdout
 
 
 def test_a_header_without_end_is_given_up(series, tmp_path, monkeypatch):
@@ -180,13 +178,13 @@ def test_a_header_without_end_is_given_up(series, tmp_path, monkeypatch):
     assert (header.state, header.code) == ("refused", "IMPOSSIBLE_SIZE")
 
 
-def test_pipes_devices_sockets_and_dead_links_do_not_hang(tmp_path):
+def test_pipes_devices_sockets_and_dead_links_do_not_hang(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe.dcm")
     (tmp_path / "zero.dcm").symlink_to("/dev/zero")
     (tmp_path / "dead.dcm").symlink_to(tmp_path / "nowhere")
     (tmp_path / "self.dcm").symlink_to(tmp_path / "self.dcm")
     with socket.socket(socket.AF_UNIX) as listener:
-        os.chdir(tmp_path)
+        monkeypatch.chdir(tmp_path)
         listener.bind("s.dcm")
         found = index.scan([tmp_path], key=KEY)
     assert len(found.files) == 5
@@ -216,18 +214,25 @@ def test_a_file_that_hangs_is_left_after_a_while(series, tmp_path, monkeypatch):
     assert (header.state, header.code) == ("refused", "UNREADABLE")
 
 
-def test_a_folder_that_cannot_be_opened_is_no_crash(series, tmp_path, monkeypatch):
+def test_what_may_not_be_opened_is_refused_and_not_lost(series, tmp_path, monkeypatch):
+    """Root may open anything, so the permissions are taken away by hand."""
     _, contents = series
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "x.dcm").write_bytes(contents[0])
+    for name in ("a/x.dcm", "closed/y.dcm"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(contents[0])
+    scandir = os.scandir
 
-    def forbidden(path):
+    def forbidden(path, *_, **__):
         raise PermissionError(13, "Permission denied", path)
 
+    def scan(path):
+        return forbidden(path) if str(path).endswith("closed") else scandir(path)
+
+    monkeypatch.setattr(files.os, "scandir", scan)
     monkeypatch.setattr(files, "open", forbidden, raising=False)
-    monkeypatch.setattr(files, "open", lambda *args, **options: forbidden(args[0]), raising=False)
     found = index.scan([tmp_path], key=KEY)
-    assert found.files["code"].tolist() == ["UNREADABLE"]
+    assert found.files["code"].tolist() == ["UNREADABLE"] * 2
+    assert set(found.paths["path"]) == {str(tmp_path / "a/x.dcm"), str(tmp_path / "closed")}
 
 
 ODD_NAMES = [

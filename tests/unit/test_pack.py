@@ -387,7 +387,8 @@ def test_the_four_adapters_from_warped_stacks_to_a_pack(tmp_path, monkeypatch):
         inputs |= {"picks": picks["table"], "picks_record": picks["record"]}
         cuts = {key: f"crop-{name}.{key}" for key in ("npz", "json", "png")}
         outputs = dict(zip(("crops", "record", "figure"), cuts.values(), strict=True))
-        adapter("crop", inputs, outputs, defaults("crop"), **names)
+        cfg = defaults("crop") | {"landmarks_frame": "moving"}
+        adapter("crop", inputs, outputs, cfg, **names)
     assert read_json("pick-UUUUUUUU.json")["out"] == {"OFFSET": 1}
     assert read_json("pick-UUUUUUUU.json")["verdict"] == "accepted"
     assert read_json("crop-UUUUUUUU.json")["code"] == "NO_SLICES"

@@ -1,12 +1,14 @@
 """Pseudonyms need the key, stay the same, and their files are private."""
 
 import os
+import re
 import stat
 
 import pytest
 
 from mrsynth import pseudonym
 from mrsynth.errors import StudyError
+from mrsynth.subjects import SUBJECT, person
 
 KEY = bytes(range(32))
 
@@ -69,11 +71,73 @@ def test_links_join_two_ids(tmp_path):
     assert pseudonym.read_links(tmp_path / "nowhere") == {}
 
 
-@pytest.mark.parametrize("text", ["patient_id\tperson\na\tX\na\tY\n", "patient_id\na\n"])
-def test_bad_links_are_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("patient_id\tperson\nCanary\tX\nCanary\tY\n", "line 3: .* in line 2"),
+        ("patient_id\tperson\n\n# two IDs\nCanary\n", "line 4: 'patient_id' or 'person'"),
+        ("patient_id\tperson\n\tCanary\n", "line 2: 'patient_id' or 'person'"),
+        ("patient_id,person\nCanary,X\n", "line 1: the column 'patient_id' is missing"),
+        ("patient_id\nCanary\n", "line 1: the column 'person' is missing"),
+        ("patient_id\tperson\nCanary\tb\nb\tZ\n", "line 2: .* line 3 links to someone else"),
+        ("", "line 1: the column"),
+    ],
+)
+def test_bad_links_are_refused_by_their_line_without_an_id(tmp_path, text, words):
     (tmp_path / "links.tsv").write_text(text)
-    with pytest.raises(StudyError, match="line"):
+    with pytest.raises(StudyError, match=words) as caught:
         pseudonym.read_links(tmp_path)
+    assert "Canary" not in str(caught.value)
+
+
+def test_links_are_read_as_hospitals_write_them(tmp_path):
+    path = tmp_path / "links.tsv"
+    path.write_bytes(b'\xef\xbb\xbfperson\tpatient_id\tremark\r\nX\t 017 \tsaid "so"\r\n\r\nX\tb')
+    links = pseudonym.read_links(tmp_path)
+    assert links == {"017": "X", "b": "X"}
+    assert links.lines == {"017": 2, "b": 4}
+    path.write_bytes("patient_id\tperson\nJörg\tX\n".encode("latin-1"))
+    with pytest.raises(StudyError, match="UTF-8"):
+        pseudonym.read_links(tmp_path)
+
+
+def test_a_person_may_be_named_by_one_of_his_ids(tmp_path):
+    (tmp_path / "links.tsv").write_text("patient_id\tperson\na\tb\nb\tb\n")
+    assert pseudonym.read_links(tmp_path) == {"a": "b", "b": "b"}
+
+
+def test_links_of_nobody_are_refused(tmp_path):
+    (tmp_path / "links.tsv").write_text("patient_id\tperson\na\tX\nCanary\tX\nb\tX\n")
+    links = pseudonym.read_links(tmp_path)
+    pseudonym.check_links(links, {"a", "b", "Canary", "other"})
+    with pytest.raises(StudyError, match=r"line 3:") as caught:
+        pseudonym.check_links(links, {"a", "b"})
+    assert "Canary" not in str(caught.value)
+
+
+def test_the_exclusion_list_has_hospital_ids_and_gives_pseudonyms(tmp_path):
+    assert pseudonym.read_exclusions(tmp_path, KEY) == set()
+    (tmp_path / "links.tsv").write_text("patient_id\tperson\na\tX\nb\tX\n")
+    (tmp_path / "exclude.tsv").write_text("patient_id\nb\n# withdrawn\n17\n")
+    found = pseudonym.read_exclusions(tmp_path, KEY)
+    assert found == {pseudonym.subject(KEY, "X"), pseudonym.subject(KEY, "17")}
+    (tmp_path / "exclude.tsv").write_text("patient\nCanary\n")
+    with pytest.raises(StudyError, match=r"exclude\.tsv, line 1") as caught:
+        pseudonym.read_exclusions(tmp_path, KEY)
+    assert "Canary" not in str(caught.value)
+    (tmp_path / "exclude.tsv").write_text("patient_id\treason\n\tCanary\n")
+    with pytest.raises(StudyError, match="line 2"):
+        pseudonym.read_exclusions(tmp_path, KEY)
+
+
+def test_names_of_visits_depend_on_the_visit_alone():
+    name = pseudonym.visit(KEY, "ABCDEFGH", "std-1")
+    assert re.fullmatch(SUBJECT, name)
+    assert name == pseudonym.visit(KEY, "ABCDEFGH", "std-1")
+    assert name != pseudonym.visit(KEY, "ABCDEFGH", "std-2")
+    assert name != pseudonym.visit(b"other" * 8, "ABCDEFGH", "std-1")
+    assert person(name) == person("ABCDEFGH") == "ABCDEFGH"
+    assert len({pseudonym.visit(KEY, "ABCDEFGH", str(n)) for n in range(300)}) == 300
 
 
 def test_private_file_is_rewritten_only_when_its_content_changes(tmp_path):

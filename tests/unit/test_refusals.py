@@ -15,7 +15,7 @@ SECTIONS = {
     "index": ("dicom", "files", "grouping", "headers", "pixels", "stacks", "index"),
     "archives": ("archives",),
     "volumes": ("imagefiles", "volumes"),
-    "cohort": ("cohort",),
+    "cohort": ("cohort", "choices", "matching", "candidates", "demographics"),
     "convert": ("convert", "decoder", "digests"),
     "locate": ("locate",),
     "resample, register, warp": ("resample", "register", "warp"),

@@ -16,6 +16,8 @@ from scipy.spatial.transform import Rotation
 from mrsynth.errors import StudyError
 from mrsynth.register import Registration, prepare, register, register_stacks, search
 from mrsynth.register.landmarks import aim, region
+from mrsynth.register.pair import Pair
+from mrsynth.register.prepare import Picture
 from mrsynth.register.settings import Settings
 from mrsynth.register.similarity import Moving, Points, mutual_information, sample, similarity
 from mrsynth.register.verdict import judge
@@ -25,7 +27,9 @@ from mrsynth.warp import linear_matrix
 
 QUICK = {
     "levels_mm": [5.0, 2.5],
-    "samples": [1500, 6000],
+    "samples": [3000, 6000],
+    "candidates": 9,
+    "turn_deg": 0.0,
     "block_samples": 5000,
     "search_mm": [20, 20, 40],
 }
@@ -212,17 +216,19 @@ def test_several_stacks_are_never_stretched(bent, ct, caplog):
 def test_limits_are_told_per_axis(monkeypatch, bent, ct):
     stacks, truths = bent
     settings = Settings.read(QUICK)
-    fixed = prepare.read_fixed([stacks[1]], settings, 0)
-    groups = prepare.points(fixed, 2.5, 3000, settings, seed=1)
-    level = prepare.read_moving(ct, prepare.foreground(ct, 0.0), 2.5, settings)
+    pair = Pair([Picture(stacks[1], settings)], [0], Picture(ct, settings), settings)
     start = rigid([0, 0, 0], [2, 0, 0]) @ truths[1]
+    sides = pair.view(1, [start]).sides(count=3000)
     narrow, wide = (
-        search.refine(groups, level, start, min_overlap=0.3, stiffness=(0.0, 8.0, limit))
-        for limit in (1.0, 10.0)
+        search.refine(sides, start, stiffness=(0.0, 8.0, limit)) for limit in (1.0, 10.0)
     )
     assert narrow.bounded
     assert not wide.bounded
-    assert not search.refine(groups, level, start, min_overlap=0.3).bounded
+    assert not search.refine(sides, start).bounded
+    # The limits are those of the whole's pose, wherever the search begins.
+    moved = search.refine(sides, start, start=truths[1], stiffness=(0.0, 8.0, 1.0))
+    centre = search.centre_of(sides)
+    assert np.abs((moved.pose - start) @ [*centre, 1])[:3].max() < 1 + 1e-6
 
     refine = search.refine
     monkeypatch.setattr(
@@ -237,12 +243,10 @@ def test_limits_are_told_per_axis(monkeypatch, bent, ct):
 
 
 def test_ct_is_told_by_the_whole_and_not_by_the_box(ct):
-    settings = Settings()
-    mask = prepare.foreground(ct, 0.0)
+    picture = Picture(ct, Settings())
     inside = (np.full(3, -25.0), np.full(3, 25.0))
     assert to_array(prepare.crop(ct, *inside)).min() > -500
-    part = prepare.read_moving(ct, mask, 2.5, settings, inside, ct=True).values
-    whole = prepare.read_moving(ct, mask, 2.5, settings).values
+    part, whole = picture.layer(2.5, inside).moving.values, picture.layer(2.5).moving.values
     assert part.max() == pytest.approx(whole.max(), abs=0.5)
 
 
@@ -436,7 +440,10 @@ def test_schema_and_settings_have_the_same_defaults():
         key: list(value) if isinstance(value, tuple) else value
         for key, value in asdict(Settings()).items()
     }
-    assert {key: part["default"] for key, part in properties.items()} == defaults
+    # The adapter turns the masks' file names into images.
+    assert {key: part["default"] for key, part in properties.items()} == defaults | {
+        "mask_files": None
+    }
 
 
 RIRE = Path(__file__).parents[3] / "shared/data/rire_001"

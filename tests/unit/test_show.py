@@ -1,10 +1,13 @@
 """Views of the review page: every pixel knows its place, and a subject has its share of bytes."""
 
+import inspect
 import io
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from mrsynth.geometry import apply, rigid_from_axis
@@ -16,6 +19,7 @@ from mrsynth.show.pictures import fitted, png
 from mrsynth.show.views import follow, on_slice
 from mrsynth.volume import affine, from_array
 
+ROOT = Path(__file__).parents[2]
 WEIGHTS = np.array([0.5, -0.7, 0.3])
 """Grey per mm along x, y, z: any place has its own grey."""
 
@@ -195,6 +199,16 @@ def test_gates_come_from_the_record_where_it_has_them():
     assert strain({"measure": "mi", "value": 0.1, "limit": 0.03, "side": "least"}) < 1
     assert strain({"measure": "mi", "value": 0.01, "limit": 0.03, "side": "least"}) > 1
     assert strain({"measure": "peak", "value": 1.0, "limit": 0.95, "side": "least"}) == 0
+
+
+def test_schema_and_function_have_the_same_defaults():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/show.schema.yaml").read_text())
+    injected = {"moved", "labels", "side", "landmarks_frame", "slices", "thresholds"}
+    parameters = inspect.signature(card).parameters
+    keywords = {n: p.default for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
+    assert keywords.keys() - injected == schema["properties"].keys()
+    for name, block in schema["properties"].items():
+        assert keywords[name] == block["default"]
 
 
 def test_pictures_are_small_pngs(tmp_path):

@@ -141,6 +141,50 @@ def test_valid_agrees_between_linear_and_other_transforms():
     assert (one != other).mean() < 0.02
 
 
+def field_of(image: sitk.Image, function) -> sitk.Image:
+    """A mask on the grid of an image: 1 where a function of LPS mm holds."""
+    return sitk.Cast(painted(image, lambda w: function(w).astype(np.float32)), sitk.sitkUInt8)
+
+
+def test_padding_is_no_data_and_bleeds_into_nothing():
+    """Beyond a plane that leans across the slices the moving image is padding."""
+    moving = painted(CT, lambda w: np.where(w[..., 1] + 0.5 * w[..., 2] < 5, 50.0, -1024.0))
+    field = field_of(moving, lambda w: w[..., 1] + 0.5 * w[..., 2] < 5)
+    fixed = grid((40, 40, 5), (1, 1, 8), (-20, -20, -16))
+    without = to_array(warp(moving, fixed, sitk.Transform()))
+    got = to_array(warp(moving, fixed, sitk.Transform(), field=field))
+    seen = to_array(valid(moving, fixed, sitk.Transform(), field)) > 0
+    everywhere = to_array(valid(moving, fixed, sitk.Transform())) > 0
+    assert everywhere.all()
+    assert 0.3 < seen.mean() < 0.9
+    assert np.abs(got[seen] - 50).max() < 1e-3
+    assert np.abs(without[seen] - 50).max() > 100
+    whole = field_of(moving, lambda w: w[..., 0] > -1e9)
+    assert np.array_equal(to_array(warp(moving, fixed, sitk.Transform(), field=whole)), without)
+    assert np.array_equal(to_array(valid(moving, fixed, sitk.Transform(), whole)) > 0, everywhere)
+
+
+def test_padding_of_either_side_is_left_out():
+    moving = painted(CT, lambda w: np.where(np.abs(w[..., 1]) < 12, 50.0, -900.0))
+    fixed = [grid((30, 30, 3), (1, 1, 8), (-15, -15, z)) for z in (-16, 16)]
+    fixed = [painted(image, lambda w: 100 + w[..., 0]) for image in fixed]
+    right = field_of(moving, lambda w: w[..., 0] < 5)
+    front = field_of(fixed[1], lambda w: w[..., 1] < 5)
+    made, record = on_fixed_grid(
+        fixed,
+        [moving],
+        [np.eye(4)] * 2,
+        [None] * 2,
+        moving_fields=[right],
+        fixed_fields=[None, front],
+    )
+    first, second = (to_array(image) > 0 for image in made["valid"])
+    assert not first[:, :, 21:].any()
+    assert first[:, :, :19].all()
+    assert np.array_equal(second, first & (to_array(front) > 0))
+    assert record["valid_share"] == [first.mean(), second.mean()]
+
+
 def test_body_drops_the_table_and_fills_the_lungs():
     def scene(w):
         radius = np.hypot(w[..., 0], w[..., 1] * 1.3)

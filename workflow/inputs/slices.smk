@@ -12,7 +12,28 @@ def window_settings(w):
 
 def pick_settings(w):
     """Settings of `pick` with the frame in which the landmarks are given and the points that people moved."""
-    task, image = STUDY.task(w.task), STUDY.block("locate")["image"]
-    frame = "fixed" if task[task["fixed"]] == image else "moving"
     moved = sheet.moves(Path(STUDY.config["review"]), w.task, w.subject)
-    return STUDY.block("pick", w.task) | {"landmarks_frame": frame, "moved": moved}
+    frame = {"landmarks_frame": landmarks_frame(w.task)}
+    return STUDY.block("pick", w.task) | frame | {"moved": moved}
+
+
+def crop_settings(w):
+    """Settings of `crop` with the frame in which the landmarks are given."""
+    frame = {"landmarks_frame": landmarks_frame(w.task)}
+    return STUDY.block("crop", w.task) | frame
+
+
+def landmarks_frame(name):
+    """Which image of a task holds the landmarks: the fixed or the moving one."""
+    task, image = STUDY.task(name), STUDY.block("locate")["image"]
+    return "fixed" if task[task["fixed"]] == image else "moving"
+
+
+def disc_landmarks(w):
+    """The landmarks, where slices are picked by disc: the crops' figure draws them."""
+    return landmarks(w) if STUDY.block("pick", w.task)["slices"] == "discs" else []
+
+
+def disc_native(w):
+    """The native volume in whose frame these landmarks are."""
+    return landmark_ct(w) if disc_landmarks(w) else []

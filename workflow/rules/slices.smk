@@ -56,6 +56,8 @@ rule crop:
         record_in="results/window/{task}/sub-{subject}.json",
         picks="results/pick/{task}/sub-{subject}.tsv",
         picks_record="results/pick/{task}/sub-{subject}.json",
+        landmarks=lambda w: disc_landmarks(w),
+        native=lambda w: disc_native(w),
         registration=lambda w: registration(w),
     output:
         crops="results/crop/{task}/sub-{subject}.npz",
@@ -72,7 +74,7 @@ rule crop:
     conda:
         ENVIRONMENT
     params:
-        cfg=settings("crop"),
+        cfg=lambda w: crop_settings(w),
         code=code("crop"),
     script:
         "../scripts/crop.py"

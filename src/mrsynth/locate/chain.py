@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from mrsynth.locate.column import STEP_MM, Column, straighten
-from mrsynth.locate.grid import AIR_HU, Grid
+from mrsynth.locate.grid import SEEN_HU, Grid
 
 # The part of a cut that is body or disc in every adult, mm ahead and to the left of the column's
 # curve.
@@ -55,7 +55,7 @@ def candidates(grid: Grid, column: Column) -> list[Candidate]:
     a = np.arange(-HALF_AHEAD_MM, HALF_AHEAD_MM + 1, 2.0)
     b = np.arange(-HALF_LEFT_MM, HALF_LEFT_MM + 1, 2.5)
     volume = straighten(grid, column, a, b)
-    seen = volume > AIR_HU + 1
+    seen = volume > SEEN_HU
     volume = np.clip(volume, -100, 400)
     contrast = np.full(len(volume), -np.inf)
     best = np.zeros((len(volume), 3))

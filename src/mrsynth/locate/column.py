@@ -8,7 +8,7 @@ from scipy.signal import fftconvolve
 
 from mrsynth.errors import Refusal
 from mrsynth.geometry import unit
-from mrsynth.locate.grid import AIR_HU, Grid
+from mrsynth.locate.grid import SEEN_HU, Grid
 
 # Step along curves, mm: below the height of the thinnest disc's parts.
 STEP_MM = 1.0
@@ -102,7 +102,7 @@ def find_column(grid: Grid, canal: np.ndarray) -> Column:
     )
     # Fat and gas are as good as water, implants no better than bone: only the bodies' bulk counts.
     cuts = grid.sample(points)
-    seen = (cuts > AIR_HU + 1).astype(np.float32)
+    seen = (cuts > SEEN_HU).astype(np.float32)
     # A vertebra and a half: the same position sees body and disc everywhere. What lies outside
     # the scan has no weight, so that the first and the last cut are as good as the others.
     sigma = 18 / STEP_MM

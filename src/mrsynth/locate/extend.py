@@ -4,7 +4,7 @@ import numpy as np
 
 from mrsynth.geometry import angle_deg, frame, unit
 from mrsynth.locate.chain import ENDPLATE_MM, HEIGHTS_MM, LEAST_CONTRAST, SPACING_MM
-from mrsynth.locate.grid import AIR_HU, Grid
+from mrsynth.locate.grid import SEEN_HU, Grid
 from mrsynth.locate.refine import Measured, measure
 
 # The next interval as a share of the last one, and the interval taken for the first: a lumbar
@@ -92,7 +92,7 @@ def _guesses(grid: Grid, last: Measured, interval: float, down: bool):
 
 def _contrast(hu: np.ndarray) -> float:
     """How much brighter than the layer itself the darker of the bands beside it is, HU."""
-    if (hu > AIR_HU + 1).mean() < 0.8:
+    if (hu > SEEN_HU).mean() < 0.8:
         return -np.inf
     profile = np.clip(hu, -100, 400).mean(axis=(0, 1))
     best = -np.inf

@@ -12,6 +12,8 @@ from mrsynth.volume import affine
 
 # Outside the scan. Air, so that nothing there is taken for tissue.
 AIR_HU = -1000.0
+# Below this a voxel is air or outside the scan, where resampled scans carry noise: no tissue.
+SEEN_HU = -900.0
 # Laminae and endplates with the bone next to them are about this thick, mm: larger voxels mix them
 # with soft tissue.
 WALL_MM = 3.0

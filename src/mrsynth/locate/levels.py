@@ -6,7 +6,7 @@ import numpy as np
 
 from mrsynth.geometry import frame
 from mrsynth.locate.canal import SOFT_TISSUE_HU
-from mrsynth.locate.grid import AIR_HU, Grid
+from mrsynth.locate.grid import SEEN_HU, Grid
 
 # Vertebrae from the sacrum up. Transitional segments (4 or 6 lumbar) can't be told without the
 # ribs: the count assumes five, as radiologists do on a lumbar scan.
@@ -49,7 +49,7 @@ def ala_share(
             - d[:, None] * axes[2]
         )
         hu = grid.sample(points)
-        seen = hu > AIR_HU + 1
+        seen = hu > SEEN_HU
         if seen.mean() < 0.5:
             return float("nan")
         shares.append(float((hu[seen] > bone).mean()))

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from mrsynth.geometry import angle_deg, fit_plane, frame, unit
-from mrsynth.locate.grid import AIR_HU, Grid
+from mrsynth.locate.grid import SEEN_HU, Grid
 
 # The part of an endplate that is measured, mm ahead and to the left of its centre: the outer
 # millimetres are rim and osteophytes.
@@ -100,7 +100,7 @@ def _endplates(grid: Grid, centre: np.ndarray, axes: np.ndarray):
     within = (u[:, None] / HALF_AHEAD_MM) ** 2 + (w / HALF_LEFT_MM) ** 2 <= 1.0
     feet = centre + u[:, None, None] * axes[0] + w[:, None] * axes[1]
     hu = grid.sample(feet[:, :, None] + d[:, None] * axes[2])
-    seen = (hu > AIR_HU + 1).all(axis=2)
+    seen = (hu > SEEN_HU).all(axis=2)
     hu = ndimage.gaussian_filter(np.clip(hu, -100, 500), (1.0, 1.0, 1.0), mode="nearest")
     core = np.abs(d) <= CORE_MM
     # One value for the whole disc: vacuum clefts and calcifications are local.

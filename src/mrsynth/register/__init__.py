@@ -35,6 +35,9 @@ FINALISTS = 4
 FIRST_STEPS = 10
 """Iterations after which the better third of the starts goes on: the others don't catch up."""
 
+INHERITED = ("rival", "restart_mm", "mirror", "mirror_whole", "sharpness", "sharpness_whole")
+"""Signs of the whole that its stacks take over: a stack is as doubtful as what it rests on."""
+
 SLAB_MM = 50.0
 """A volume thinner than this holds too little to tell scale and shear from a shift along it."""
 
@@ -220,12 +223,13 @@ def _whole(pair: Pair, aim) -> Registration:
         raise Hopeless("no start lets the images overlap")
     chance = float(np.median([joint(sides, pose)[0] for pose in starts]))
     tried = search.ascend(sides, starts, FIRST_STEPS)[: max(FINALISTS, settings.candidates // 3)]
-    candidates = search.ascend(sides, [found.pose for found in tried])
+    quick = search.COARSE_TOLERANCE
+    candidates = search.ascend(sides, [found.pose for found in tried], tolerance=quick)
     if settings.level_shift_mm:
         shifts = (-settings.level_shift_mm, settings.level_shift_mm)
         more = [search.shifted(candidates[0].pose, shift) for shift in shifts]
         candidates = sorted(
-            [*candidates, *search.ascend(sides, more)], key=lambda found: -found.value
+            [*candidates, *search.ascend(sides, more, tolerance=quick)], key=lambda found: -found.value
         )
     finalists = search.peaks(candidates, centre, FINALISTS)
     finalists += _elsewhere(candidates, finalists, centre, settings)
@@ -284,7 +288,11 @@ def _weighed(pair: Pair, coarse: View, matrix, rival) -> Registration:
     found = weigh.measures(pair, coarse, matrix, settings.transform)
     again = weigh.restart(pair, coarse, matrix)
     found |= weigh.agreement(pair, matrix, again)
-    found["mirror" if pair.roi is not None else "mirror_whole"] = weigh.mirror(pair, matrix)
+    found["mirror"] = weigh.mirror(pair, matrix)
+    if pair.roi is None:
+        # A head is sharper and more symmetric than a spine: these two have limits of their own.
+        for key in weigh.BY_KIND:
+            found[f"{key}_whole"] = found.pop(key)
     rivals = [rival, found.pop("level_rival")]
     found["rival"] = max((value for value in rivals if value is not None), default=None)
     return _judged(matrix, found, settings)
@@ -314,10 +322,10 @@ def _stack(pair: Pair, number: int, whole: Registration, settings: Settings) -> 
     if settings.engine != "sampled":
         pose = _by_engine(alone.fixed[0], alone.moving, pose, settings)
     found = weigh.measures(alone, None, pose, settings.transform, thick=True)
+    found["stack_sharpness"] = found.pop("sharpness")
     world = search.world_of(alone.view(min(1, len(settings.levels_mm) - 1), [pose]).sides())
     moved = displacement(pose, whole.matrix, world)
-    # A stack that rests on a doubtful whole is as doubtful.
-    found |= {key: whole.measures.get(key) for key in ("rival", "restart_mm", "mirror", "mirror_whole")}
+    found |= {key: whole.measures[key] for key in INHERITED if key in whole.measures}
     found["from_whole_mm"] = float(np.median(moved))
     found["from_whole_deg"] = motion(pose @ np.linalg.inv(whole.matrix), world)["rotation_deg"]
     found["at_limit"] = bool(

@@ -55,7 +55,8 @@ class Settings:
             the result's, where there are landmarks of a spine.
         accept_mirror_whole: The same without landmarks: a head is nearly its own mirror image.
         accept_sharpness: Smallest mean fall of the information at poses off by 3 mm, relative to
-            the result's.
+            the result's, where there are landmarks of a spine.
+        accept_sharpness_whole: The same without landmarks.
         accept_bone_mm: Largest distance between the CT's bone and the MR's dark layer next to it.
         accept_rival: Largest rise of a rival over chance, relative to that of the winner.
         accept_repeat_mm: Largest distance between results from two halves of the samples (an upper
@@ -89,9 +90,10 @@ class Settings:
     block_stiffness: float = 0.02
     accept_restart_mm: float = 2.5
     accept_inverse_mm: float = 4.0
-    accept_mirror: float = 0.85
+    accept_mirror: float = 0.88
     accept_mirror_whole: float = 0.97
-    accept_sharpness: float = 0.08
+    accept_sharpness: float = 0.145
+    accept_sharpness_whole: float = 0.06
     accept_bone_mm: float = 3.0
     accept_rival: float = 0.75
     accept_repeat_mm: float = 2.0

@@ -9,6 +9,9 @@ from mrsynth.register.pair import Pair, View, field, reach
 from mrsynth.register.similarity import Side, joint, overlap
 from mrsynth.register.verdict import displacement, motion
 
+BY_KIND = ("mirror", "sharpness")
+"""Measures with a limit of their own where there are no landmarks of a spine."""
+
 PEAK_SHIFT_MM = 3.0
 """Perturbation of the peak test: beyond the accuracy wanted, within the peak's width."""
 
@@ -44,8 +47,10 @@ def restart(pair: Pair, coarse: View, matrix: np.ndarray) -> Restarts:
         for turned, moved in zip(around[:6], np.roll(around[6:], 2, axis=0), strict=True)
     ]
     steps = [sign * settings.level_shift_mm for sign in (-1, 1)] if settings.level_shift_mm else []
-    first = [search.refine(sides, pose).pose for pose in mixed]
-    apart = [search.refine(sides, search.shifted(matrix, step)).pose for step in steps]
+    moved = [search.shifted(matrix, step) for step in steps]
+    quick = search.COARSE_TOLERANCE
+    first = [search.refine(sides, pose, tolerance=quick).pose for pose in mixed]
+    apart = [search.refine(sides, pose, tolerance=quick).pose for pose in moved]
     number = min(1, len(settings.levels_mm) - 1)
     view = pair.view(number, [matrix, *apart])
     sides = view.sides(seed=settings.seed + 3, count=RESTART_SAMPLES)
