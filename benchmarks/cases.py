@@ -19,13 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
 import judge
+from readers import READERS
+
 from dicomcases import CASES, Case
 from dicommake import Maker
-from readers import READERS
 
 SECONDS = 60
 """A reader that needs longer for one of these small folders hangs."""

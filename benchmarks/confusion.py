@@ -23,12 +23,15 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage, stats
+from otherparts import chest, skull
+from scipy import stats
 from scipy.spatial.transform import Rotation
 
 from mrsynth import job, phantom
 from mrsynth.geometry import apply
 from mrsynth.register import register_stacks
+from mrsynth.register.settings import Settings
+from mrsynth.register.verdict import judge
 from mrsynth.volume import affine, from_array, read_stacks, to_array, write_stacks
 
 SEEDS = {"calibration": 41_000, "test": 97_000}
@@ -42,11 +45,19 @@ PHANTOM = {
     "ct_slice_mm": 2.5,
     "mr_pixel_mm": 1.6,
     "blocks_min": 3,
-    "blocks_max": 4,
+    "blocks_max": 3,
     "block_slices_min": 3,
     "block_slices_max": 4,
 }
-"""Coarse enough for five seconds a case, finer than the registration's first two levels."""
+"""Coarse enough for few seconds a case, finer than the registration's first two levels."""
+
+SETTINGS = {
+    "levels_mm": [5.0, 2.5],
+    "samples": [4000, 8000],
+    "candidates": 12,
+    "block_samples": 8000,
+}
+"""Less than the defaults, for the same reason; all thresholds are the defaults."""
 
 BENT_DEG = (4.0, 7.0)
 """Change of angle per disc in the lordosis cases (the demo's is 2°); phantoms bend up to 4° a
@@ -297,74 +308,6 @@ def head(rng, pair, _):
     return replace(pair, ct=skull(rng), landmarks=np.zeros((0, 3)), aim=None, truth=None)
 
 
-def chest(rng) -> tuple[sitk.Image, np.ndarray]:
-    """A chest in CT, and its disc centres: ellipsoid trunk, lungs, heart, a column of vertebrae
-    with canal and arches, ribs. All sizes in mm, drawn about textbook means."""
-    step, size = 2.5, (136, 100, 100)
-    matrix = np.diag([step, step, step, 1.0])
-    matrix[:3, 3] = -step * (np.array(size) - 1) / 2
-    z, y, x = np.meshgrid(
-        *(matrix[a, 3] + step * np.arange(size[a]) for a in (2, 1, 0)), indexing="ij"
-    )
-    curve = 0.0011 * z**2
-    back = y - 35 - curve
-    pitch = rng.uniform(22, 26)
-    phase = np.abs((z + pitch / 2) % pitch - pitch / 2)
-
-    def ball(centre, radii):
-        offsets = zip((x, y, z), centre, radii, strict=True)
-        return sum(((axis - at) / radius) ** 2 for axis, at, radius in offsets) < 1
-
-    tissue = np.full(x.shape, -1000.0)
-    trunk = (x / rng.uniform(140, 158)) ** 2 + (y / rng.uniform(98, 110)) ** 2
-    tissue[trunk < 1] = -95
-    tissue[trunk < 0.84] = 55
-    for side in (-1, 1):
-        tissue[ball((side * 68, 0, 20), (52, 72, 190))] = -850
-    tissue[ball((18, -32, -20), (46, 36, 58))] = 50
-    tissue[np.hypot(x - 20, back) < 12] = 45
-    ribs = np.abs((z + 0.5 * back - 0.25 * np.abs(x)) % pitch - pitch / 2) < 4
-    tissue[(trunk > 0.70) & (trunk < 0.82) & ribs] = 450
-    column = np.hypot(x / 16, back / 14)
-    tissue[column < 1] = np.where(phase < 2.5, 90, 190)[column < 1]
-    tissue[(column < 1) & (column > 0.88) & (phase > 2.5)] = 550
-    tissue[np.hypot(x, back - 23) < 12] = 500
-    tissue[np.hypot(x, back - 23) < 8.5] = 25
-    arch = (phase > 5) & (np.abs(x) < 4) & (back > 32) & (back < 58)
-    tissue[arch] = 450
-    noisy = ndimage.gaussian_filter(tissue, 0.4) + 14 * rng.standard_normal(tissue.shape)
-    heights = pitch * np.arange(np.ceil(-110 / pitch), 110 / pitch)
-    discs = np.stack([0 * heights, 35 + 0.0011 * heights**2, heights], axis=1)
-    landmarks = np.concatenate([discs, discs + np.array([0, 23, 0])])
-    return from_array(noisy.astype(np.float32), matrix), landmarks
-
-
-def skull(rng) -> sitk.Image:
-    """A head in CT: nested ellipsoids of skin, skull, brain and ventricles, with airways."""
-    step, size = 2.5, (76, 90, 90)
-    matrix = np.diag([step, step, step, 1.0])
-    matrix[:3, 3] = -step * (np.array(size) - 1) / 2
-    z, y, x = np.meshgrid(
-        *(matrix[a, 3] + step * np.arange(size[a]) for a in (2, 1, 0)), indexing="ij"
-    )
-    half = np.array([76, 95, 98]) * rng.uniform(0.94, 1.06, 3)
-
-    def shell(shrink_mm, centre=(0, 0, 0)):
-        offsets = zip((x, y, z), centre, half, strict=True)
-        return sum(((axis - at) / (radius - shrink_mm)) ** 2 for axis, at, radius in offsets) < 1
-
-    tissue = np.full(x.shape, -1000.0)
-    for shrink_mm, hu in ((0, -90), (2.5, 40), (6, 900), (13, 12), (16, 36)):
-        tissue[shell(shrink_mm)] = hu
-    for side in (-1, 1):
-        tissue[shell(half.min() - 14, (side * 12, 5, 12))] = 8
-    tissue[(np.abs(x) < 12) & (y < -45) & (z < -25) & shell(8)] = -900
-    texture = ndimage.gaussian_filter(rng.standard_normal(tissue.shape), 2)
-    tissue += np.where(shell(16), 8 * texture / texture.std(), 0)
-    noisy = ndimage.gaussian_filter(tissue, 0.4) + 14 * rng.standard_normal(tissue.shape)
-    return from_array(noisy.astype(np.float32), matrix)
-
-
 KINDS = {
     "plain": (plain, 16),
     "offset": (offset, 30),
@@ -381,6 +324,9 @@ KINDS = {
     "head": (head, 8),
 }
 """What is spoiled, and in how many cases."""
+
+WRONG = (patient, mirrored, disjoint, thorax, head)
+"""Those without a right answer."""
 
 
 def cases(kinds) -> list[tuple[str, int, int]]:
@@ -444,7 +390,7 @@ def run(options) -> None:
             continue
         pair = make(kind, number, subject, seed, options.cache)
         line = {"kind": kind, "number": number, "subject": subject, "split": options.split}
-        line |= judged(pair, options.settings)
+        line |= judged(pair, SETTINGS | options.settings)
         with open(options.out, "a") as handle:
             handle.write(json.dumps(line, default=lambda value: value.tolist()) + "\n")
 
@@ -454,6 +400,12 @@ def read_lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+def read_runs(paths: list[Path]) -> list[dict]:
+    """The cases of several runs, each case once."""
+    lines = [line for path in paths for line in read_lines(path)]
+    return list({(line["kind"], line["number"]): line for line in lines}.values())
+
+
 def upper_bound(count: int, total: int, level: float = 0.95) -> float:
     """One-sided upper bound of a share (Clopper & Pearson 1934)."""
     return 1.0 if count >= total else float(stats.beta.ppf(level, count + 1, total - count))
@@ -461,7 +413,10 @@ def upper_bound(count: int, total: int, level: float = 0.95) -> float:
 
 def table(options) -> None:
     """Print the confusion table of stacks, and the cases with a stack wrong and accepted."""
-    lines = read_lines(options.run)
+    lines = read_runs(options.runs)
+    if options.again:
+        for stack in stacks(lines, True) + stacks(lines, False):
+            stack["verdict"] = judge(stack["measures"], Settings())[0]
     names = [f"{side} {verdict}" for side in ("right", "wrong") for verdict in VERDICTS]
     print(f"| pair | cases | {' | '.join(names)} | cases with a stack wrong and accepted |")
     print("|---|" + "---:|" * (len(names) + 2))
@@ -487,6 +442,26 @@ def table(options) -> None:
     )
 
 
+def ranges(options) -> None:
+    """Print how every gate's measure spreads over right and wrong stacks, for calibration."""
+    values: dict[tuple[str, str], dict[bool, list[float]]] = {}
+    for line in read_runs(options.runs):
+        kind = line["kind"] if KINDS[line["kind"]][0] in WRONG else "right pairs"
+        for stack in line["stacks"]:
+            for gate in stack["measures"].get("gates") or []:
+                entry = values.setdefault((gate["measure"], kind), {True: [], False: []})
+                entry[stack["right"]].append(gate["value"])
+    print("| measure | pair | result | stacks | least | 5 % | median | 95 % | most |")
+    print("|---|---|---|---:|---:|---:|---:|---:|---:|")
+    for (measure, kind), entry in sorted(values.items()):
+        for right, found in entry.items():
+            if found:
+                spread = np.percentile(found, [0, 5, 50, 95, 100])
+                cells = " | ".join(f"{value:.3g}" for value in spread)
+                side = "right" if right else "wrong"
+                print(f"| {measure} | {kind} | {side} | {len(found)} | {cells} |")
+
+
 def stacks(lines: list[dict], right: bool, verdict: str | None = None) -> list[dict]:
     """The stacks of cases that are right or wrong, with a verdict or any."""
     found = [stack for line in lines for stack in line["stacks"] if stack["right"] is right]
@@ -502,11 +477,17 @@ def main() -> None:
     running.add_argument("--out", type=Path, required=True, help="JSON lines, one per case")
     running.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     running.add_argument("--most", type=int, default=1000, help="cases per kind")
-    running.add_argument("--settings", type=json.loads, default={}, help="JSON, as in the config")
+    running.add_argument(
+        "--settings", type=json.loads, default={}, help="JSON, over those of the top"
+    )
     running.set_defaults(work=run)
     showing = commands.add_parser("table", help="print the confusion table of a run")
-    showing.add_argument("run", type=Path)
+    showing.add_argument("runs", type=Path, nargs="+")
+    showing.add_argument("--again", action="store_true", help="judge by the thresholds of now")
     showing.set_defaults(work=table)
+    spreading = commands.add_parser("ranges", help="print the spread of every gate's measure")
+    spreading.add_argument("runs", type=Path, nargs="+")
+    spreading.set_defaults(work=ranges)
     options = parser.parse_args()
     options.work(options)
 

@@ -17,10 +17,10 @@ import pydicom
 import SimpleITK as sitk
 from scipy import ndimage
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "tests")]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from readers import KEY, dcm2niix
+import readers
+from readers import KEY
 
 from mrsynth import index, volume
 from mrsynth.convert import convert
@@ -52,7 +52,7 @@ def main(data: Path) -> int:
 
 def is_slice(path: Path) -> bool:
     """Whether a file may be DICOM: not a volume, text or picture."""
-    return path.is_file() and path.suffix in (".dcm", "") and path.name != "LICENSE"
+    return path.is_file() and path.name != "LICENSE" and ".nii" not in path.name
 
 
 def rows(folder: Path):
@@ -62,14 +62,14 @@ def rows(folder: Path):
     for row in found.series.to_dict("records"):
         if row["status"] != "used":
             said = f"{row['status']} `{row['code']}`: {row['message']}"
-            yield f"{count} | {said} | {counted(dcm2niix(folder).volumes)} | – |", True
+            yield f"{count} | {said} | {counted(folder)} | – |", True
             continue
         table = found.private[row["series"]]
         for stack in sorted(set(table["stack"])):
             yield compared(folder, table[table["stack"] == stack], count)
     if found.series.empty:
         codes = ", ".join(f"`{code}`" for code in sorted(set(found.files["code"])))
-        yield f"{count} | no series: {codes} | {counted(dcm2niix(folder).volumes)} | – |", True
+        yield f"{count} | no series: {codes} | {counted(folder)} | – |", True
 
 
 def compared(folder: Path, table, count: int) -> tuple[str, bool]:
@@ -78,11 +78,13 @@ def compared(folder: Path, table, count: int) -> tuple[str, bool]:
         image, record = convert(table)
     except Refusal as refusal:
         said = f"refused `{refusal.code}`: {refusal.message}"
-        return f"{count} | {said} | {counted(dcm2niix(folder).volumes)} | – |", True
+        return f"{count} | {said} | {counted(folder)} | – |", True
     ours = volume.to_array(image), volume.affine(image)
-    other = nearest(ours, dcm2niix(folder).volumes)
+    # Below air there is nothing: mrsynth writes padding and what CT has below −1024 HU as −1024.
+    floor = -1024 if record["modality"] == "CT" else -np.inf
+    other = nearest(ours, dcm2niix(folder), floor)
     path = reference(folder)
-    reading = nearest(ours, [read(path)]) if path else None
+    reading = nearest(ours, [read(path)], floor) if path else None
     if record["tilt_deg"]:
         own = by_plane(ours, [Path(path) for path in table["path"]])
         texts, good = [f"{own:.2g}, its slices' own pixels", "–"], own < INTERPOLATION
@@ -95,9 +97,9 @@ def compared(folder: Path, table, count: int) -> tuple[str, bool]:
     return f"{count} | {size} at {spacing} mm{codes} | {texts[0]} | {texts[1]} |", good
 
 
-def nearest(ours, readings) -> tuple[float, float] | None:
+def nearest(ours, readings, floor: float) -> tuple[float, float] | None:
     """Of the readings on our grid: least largest difference (share of the largest value, value)."""
-    results = [difference(*ours, *reading) for reading in readings]
+    results = [difference(*ours, np.maximum(array, floor), matrix) for array, matrix in readings]
     return min((result for result in results if result), default=None)
 
 
@@ -168,8 +170,14 @@ def told(result: tuple[float, float] | None) -> str:
     return "equal" if result[1] == 0 else f"{result[1]:.2g} (largest difference)"
 
 
-def counted(volumes) -> str:
+def dcm2niix(folder: Path) -> list:
+    """Volumes of dcm2niix, in its own rescale of Philips and then in the standard's."""
+    return [*readers.dcm2niix(folder).volumes, *readers.dcm2niix(folder, "-p", "n").volumes]
+
+
+def counted(folder: Path) -> str:
     """How many volumes another reader makes of what we refuse."""
+    volumes = readers.dcm2niix(folder).volumes
     return f"{len(volumes)} volume{'s' * (len(volumes) != 1)}" if volumes else "no volume"
 
 

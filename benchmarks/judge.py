@@ -7,6 +7,7 @@ affine puts it; what lies outside the true volume must be empty.
 from dataclasses import dataclass, field
 
 import numpy as np
+
 from dicommake import True3D
 
 ON_GRID_MM = 0.02
@@ -54,7 +55,9 @@ def verdict(output: Output, truths: list[True3D]) -> str:
         return wrong
     missing = [t for t in truths if t.required and not is_covered(t, output.volumes)]
     if missing:
-        shortened = any(is_right(*volume, [truth]) for volume in output.volumes for truth in missing)
+        shortened = any(
+            is_right(*volume, [truth]) for volume in output.volumes for truth in missing
+        )
         return "refused in part" if output.messages and not shortened else wrong
     return "right" if len(output.volumes) == 1 else "split right"
 

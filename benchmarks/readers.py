@@ -82,11 +82,11 @@ def _of_image(image) -> list:
     return [(array, matrix)]
 
 
-def dcm2niix(folder: Path) -> Output:
+def dcm2niix(folder: Path, *options: str) -> Output:
     """The program's whole process with its default settings, NIfTI without compression."""
     output = Output()
     with tempfile.TemporaryDirectory() as place:
-        command = ["dcm2niix", "-z", "n", "-b", "n", "-d", "9", "-o", place, str(folder)]
+        command = ["dcm2niix", "-z", "n", "-b", "n", "-d", "9", *options, "-o", place, str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, errors="replace")
         text = done.stdout + done.stderr
         output.messages = [_short(line) for line in text.splitlines() if WARNING.search(line)]

@@ -38,7 +38,16 @@ GROUPS = (0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0032, 0x0038, 0x0040, 0x4008
 DEEP = 8
 """How many containers may lie within each other."""
 PIECE = re.compile(rb"[A-Za-z0-9+/_-]{16,}={0,2}")
+NUMBER = re.compile(
+    rb"(?<![0-9.])(?:\d\d[./-]?(?:\d\d|[a-z]{3})[./-]?\d{4}"
+    rb"|\d{4}[./-]?\d\d[./-]?\d\d[t ]?(?:\d{6})?|\d\d:?\d\d:?\d\d)(?![0-9])"
+)
+"""Dates and times as whole numbers: a run of digits inside a longer one is chance."""
+SEPARATOR = re.compile(rb"[./:t -]")
+LARGE, EDGE = 1 << 22, 1 << 16
+"""Of more bytes than the first number only the ends are searched for dates: it is a volume."""
 INFLATED = 1 << 26
+"""Bytes that are read of one compressed stream."""
 
 
 @cache
@@ -171,25 +180,17 @@ class Search:
     """
 
     def __init__(self, ids: list[str] = ()):
-        days = [FIRST_DAY + timedelta(days=offset) for offset in range(-2, 15)] + [BIRTH]
-        forms = ("%Y%m%d", "%Y-%m-%d", "%Y/%m/%d", "%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d%b%Y")
-        texts = [WORD, UID_ROOT, TIME[:6], f"{TIME[:2]}:{TIME[2:4]}:{TIME[4:6]}", TIME[7:]]
-        texts += [_date() + TIME[:6]]
-        texts += [day.strftime(form) for day in days for form in forms]
+        times = [TIME[:6], f"{TIME[:2]}:{TIME[2:4]}:{TIME[4:6]}", TIME[7:]]
+        self.words = [WORD.lower().encode(), UID_ROOT.encode()]
         for person in ids:
             for kind in ("md5", "sha1", "sha256"):
                 digest = hashlib.new(kind, person.encode())
-                texts += [digest.hexdigest()[:12], base64.b32encode(digest.digest()).decode()[:8]]
-        alternatives = []
-        for text in texts:
-            # A run of digits counts only as a whole number: pixel values may hold any.
-            pattern = re.escape(text.encode())
-            if text.isdigit():
-                pattern = rb"(?<![0-9.])" + pattern + rb"(?![0-9])"
-            alternatives.append(pattern)
-            for kind in ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"):
-                alternatives.append(re.escape(text.encode(kind)))
-        self.pattern = re.compile(b"|".join(alternatives), re.IGNORECASE)
+                self.words.append(digest.hexdigest()[:12].encode())
+                self.words.append(base64.b32encode(digest.digest())[:8].lower())
+        days = [FIRST_DAY + timedelta(days=offset) for offset in range(-2, 15)] + [BIRTH]
+        forms = ("%Y%m%d", "%d%m%Y", "%m%d%Y", "%d%b%Y")
+        self.numbers = {day.strftime(form).lower().encode() for day in days for form in forms}
+        self.numbers |= {text.replace(":", "").encode() for text in times}
 
     def tree(self, folder: Path, skip: tuple[str, ...] = ()) -> list[str]:
         """Places in a folder that hold a mark: names, links' targets and contents.
@@ -213,14 +214,26 @@ class Search:
 
     def text(self, content: bytes, depth: int = 0) -> list[str]:
         """Marks in some bytes and in whatever can be decoded from them."""
-        hits = [
-            content[max(0, hit.start() - 30) : hit.end() + 30].decode(errors="replace")
-            for hit in self.pattern.finditer(content)
-        ]
+        hits = []
+        small = content.lower()
+        # Without the zeros, UTF-16 and UTF-32 read like ASCII.
+        for form in (small, small.replace(b"\0", b"")) if b"\0" in small else (small,):
+            places = [form.find(word) for word in self.words]
+            texts = [form] if len(form) < LARGE else [form[:EDGE], form[-EDGE:]]
+            numbers = [number for text in texts for number in NUMBER.finditer(text)]
+            places += [number.start() for number in numbers if self._is_mark(number)]
+            hits += [
+                form[max(0, p - 30) : p + 50].decode(errors="replace") for p in places if p >= 0
+            ]
         if depth < DEEP:
             for part in self._decoded(content):
                 hits += self.text(part, depth + 1)
         return hits
+
+    def _is_mark(self, number: re.Match) -> bool:
+        """Whether a number with its separators is a marked date or time, or both in one."""
+        digits = SEPARATOR.sub(b"", number[0])
+        return digits in self.numbers or (len(digits) >= 14 and digits[:8] in self.numbers)
 
     def _decoded(self, content: bytes):
         if content[:2] == b"\x1f\x8b" or (content[:1] == b"\x78" and _inflates(content)):
@@ -239,6 +252,8 @@ class Search:
             plain = urllib.parse.unquote_to_bytes(content)
             if plain != content:
                 yield plain
+        if b"\0" in content[:1000]:
+            return
         for piece in PIECE.finditer(content):
             yield from _base64(piece[0])
 

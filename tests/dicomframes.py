@@ -2,8 +2,9 @@
 
 import numpy as np
 import pydicom
-from dicommake import CT_INTERCEPT, ROOT_UID, Grid, Maker, True3D, decimals, true_volume
 from pydicom.sequence import Sequence
+
+from dicommake import CT_INTERCEPT, ROOT_UID, Grid, Maker, True3D, decimals, true_volume
 
 ENHANCED = {"CT": "1.2.840.10008.5.1.4.1.1.2.1", "MR": "1.2.840.10008.5.1.4.1.1.4.1"}
 """Enhanced CT and MR image storage (PS3.3 A.38, A.36)."""

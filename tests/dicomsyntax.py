@@ -6,17 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from dicommake import close
 from pydicom.uid import (
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
-    JPEG2000,
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
     RLELossless,
 )
+
+from dicommake import close
 
 SYNTAXES = {
     "implicit": ImplicitVRLittleEndian,

@@ -7,6 +7,7 @@ start, so its plain tar is kept in a private folder (0600), where any member is 
 
 import atexit
 import bz2
+import errno
 import gzip
 import hashlib
 import io
@@ -23,7 +24,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
-from mrsynth.errors import Refusal
+from mrsynth.errors import Refusal, StudyError
 from mrsynth.pseudonym import PRIVATE_FILE_MODE, make_private_folder
 
 MARK = "!/"
@@ -95,9 +96,14 @@ def members(path: str, cache: str | Path | None = None) -> list[tuple[str, str]]
             start = file.read(2)
         place = _unpacked(path, start, cache) if start in PACKERS else path
         names = _zip_names(place) if start == b"PK" else list(_tar_members(place, *_stamp(place)))
-    except Refusal:
+    except (Refusal, StudyError):
         raise
-    except OSError:
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StudyError(
+                "no space is left in the private folder to unpack a compressed tar; make room, "
+                "pack the files as zip, or point 'private' to another disk"
+            ) from None
         raise Refusal("UNREADABLE", "the archive can't be opened") from None
     except Exception:
         raise Refusal(

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from mrsynth import candidates, matching, pseudonym, wishes
-from mrsynth.candidates import Candidate
+from mrsynth.candidates import Barred, Candidate
 from mrsynth.errors import StudyError
 from mrsynth.matching import SIDES
 from mrsynth.subjects import person
@@ -43,10 +43,24 @@ UNIT_DIGITS = 6
 SHARED_FRAME = "shared_frame"
 """Note on a person whose frame of reference is another one's as well: perhaps one and the same."""
 
+Ranked = dict[str, tuple[list[Candidate], list[Barred]]]
+"""Side → candidates, best first, and those that a setting bars."""
+
+Pins = dict[str, dict[str, str]]
+"""Subject (a person's visit) → image → the series that a task chose for it."""
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What holds for every subject."""
+    """What holds for every subject.
+
+    Attributes:
+        images, tasks, key: As in :func:`mrsynth.cohort.build`.
+        limits: What a pair must keep.
+        ranking: Settings of :func:`mrsynth.candidates.find`.
+        visits: ``best`` or ``all``.
+        lines: The user's sheet by subject and task.
+    """
 
     images: dict[str, dict]
     tasks: dict[str, dict]
@@ -60,41 +74,59 @@ class Plan:
 def rows_of(
     subject: str, own: list[dict], plan: Plan, reason: dict[str, str] | None, shared: bool
 ) -> tuple[list[dict], list[dict]]:
-    """One person's rows of the cohort table and of the candidates, over all tasks."""
+    """One person's rows of the cohort table and of the candidates, over all tasks.
+
+    Args:
+        subject: The person's pseudonym.
+        own: The person's rows of the series table.
+        plan: What holds for every subject.
+        reason: ``code`` and ``message`` of who is out in every task, or None.
+        shared: Whether another person has the same frame of reference.
+    """
     place = math.floor(pseudonym.unit(plan.key, subject) * 10**UNIT_DIGITS) / 10**UNIT_DIGITS
-    pins: dict[str, dict[str, str]] = {subject: {}}
+    said = {task: wishes.wish(plan.lines, subject, task) for task in plan.tasks}
+    out = {task for task in plan.tasks if reason or said[task]["exclude"].lower() in wishes.YES}
+    ranked = {
+        task: {side: _find(own, roles[side], plan) for side in SIDES}
+        for task, roles in plan.tasks.items()
+    }
+    inside = {task: part for task, part in ranked.items() if task not in out}
+    visits, owner = _visits(subject, inside, {task: said[task] for task in inside}, plan)
+    pins: Pins = {subject: {}} | {name: dict(visit.images) for name, visit in visits.items()}
     rows, seen = [], []
     for task, roles in plan.tasks.items():
-        wish = wishes.wish(plan.lines, subject, task)
-        ranked = {side: _find(own, roles[side], plan) for side in SIDES}
-        if reason or wish["exclude"].lower() in wishes.YES:
-            found = [_base(task, subject, roles) | (reason or _by_sheet(wish))]
-        else:
-            found = _task(subject, task, own, ranked, wish, pins, plan)
+        found = [
+            _judged(_base(task, name, roles) | visit.entries[task], task, roles, plan)
+            for name, visit in visits.items()
+            if task in visit.entries
+        ]
+        if task in out:
+            found = [_base(task, subject, roles) | (reason or _by_sheet(said[task]))]
+        elif not found:
+            spare = _spare(ranked[task], subject, owner)
+            found = [_task(subject, task, own, spare, said[task], pins, plan)]
         for row in found:
             if shared:
                 row["notes"] = ",".join(filter(None, [row["notes"], SHARED_FRAME]))
-            row |= {"unit": f"{place:.{UNIT_DIGITS}f}", "split": wish["split"]}
+            row |= {"unit": f"{place:.{UNIT_DIGITS}f}", "split": said[task]["split"]}
         rows += found
-        seen += _seen(subject, task, own, ranked, found, wish, plan)
+        seen += _seen(subject, task, own, ranked[task], found, said[task], plan)
     for name in pins:
         _add_bridges([row for row in rows if row["subject"] == name], own, plan)
     return rows, seen
 
 
-def _task(subject, task, own, ranked, wish, pins, plan) -> list[dict]:
-    """One person's rows in one task; the series chosen go into ``pins``, by subject and image."""
+def _task(
+    subject: str, task: str, own: list[dict], ranked: Ranked, wish: dict, pins: Pins, plan: Plan
+) -> dict:
+    """One person's row in one task; the series chosen go into ``pins``, by subject and image."""
     roles = plan.tasks[task]
     said = {f"{side}_series": wish[f"{side}_series"] for side in SIDES}
-    one = _one(subject, task, own, ranked, wish | _pinned(said, pins[subject], roles), plan)
-    rows = [one]
-    if plan.visits == "all" and not (wish["interval_days"] or any(said.values())):
-        rows = _visits(subject, task, own, ranked, pins, plan) or rows
-    for row in rows:
-        if row["status"] == "included":
-            chosen = {roles[s]: row[f"{s}_series"] for s in SIDES if row[f"{s}_series"]}
-            pins[row["subject"]] = pins.get(row["subject"], {}) | chosen
-    return [_judged(row, task, roles, plan) for row in rows]
+    row = _one(subject, task, own, ranked, wish | _pinned(said, pins[subject], roles), plan)
+    if row["status"] == "included":
+        chosen = {roles[s]: row[f"{s}_series"] for s in SIDES if row[f"{s}_series"]}
+        pins[subject] = pins[subject] | chosen
+    return row
 
 
 def _judged(row: dict, task: str, roles: dict, plan: Plan) -> dict:
@@ -111,39 +143,50 @@ def _pinned(said: dict[str, str], pins: dict[str, str], roles: dict) -> dict[str
     return {f"{side}_series": said[f"{side}_series"] or pins.get(roles[side], "") for side in SIDES}
 
 
-def _visits(subject, task, own, ranked, pins, plan) -> list[dict]:
-    """Rows of all visits of a person: those that earlier tasks named, then new ones."""
-    roles = plan.tasks[task]
-    nothing = dict.fromkeys(wishes.COLUMNS, "")
-    by_series = {row["series"]: row for row in own}
-    rows, used = [], set()
-    for name, chosen in pins.items():
-        pinned = _pinned({f"{side}_series": "" for side in SIDES}, chosen, roles)
-        if not any(pinned.values()):
-            continue
-        others = {series for other in pins if other != name for series in pins[other].values()}
-        free = {
-            side: ([c for c in ranked[side][0] if c.row["series"] not in others], [])
-            for side in SIDES
-        }
-        row = _one(name, task, own, free, nothing | pinned, plan)
-        if row["status"] == "included" and row["pool"] == "paired":
-            rows.append(row)
-        for side in SIDES:
-            series = pinned[f"{side}_series"] or (row[f"{side}_series"] if row in rows else "")
-            used |= matching.occupied(side, by_series[series]) if series else set()
-    free = {
-        side: [c for c in ranked[side][0] if not matching.occupied(side, c.row) & used]
-        for side in SIDES
+def _visits(
+    subject: str, ranked: dict[str, Ranked], wish: dict[str, dict], plan: Plan
+) -> tuple[dict[str, matching.Visit], dict[str, str]]:
+    """A person's visits by name, and the name that owns each study and frame.
+
+    Args:
+        subject: The person's pseudonym.
+        ranked: Task → candidates; only tasks that the person is in.
+        wish: Task → what the sheet says. Who is given series or an interval has that one pair.
+        plan: What holds for every subject.
+
+    Raises:
+        StudyError: If two visits get one name.
+    """
+    fixed = ("interval_days", "source_series", "target_series")
+    if plan.visits == "best" or any(said[name] for said in wish.values() for name in fixed):
+        return {}, {}
+    every = {
+        task: matching.pairs({side: own[side][0] for side in SIDES}) for task, own in ranked.items()
     }
-    plain = bool(pins[subject])
-    for studies, entries in matching.visits(matching.pairs(free), roles, plan.limits):
-        name = pseudonym.visit(plan.key, subject, studies) if plain else subject
-        if any(row["subject"] == name for row in rows):
+    found, owner = matching.visits(every, plan.tasks, plan.limits)
+    names: dict[str, matching.Visit] = {}
+    for visit in found:
+        name = pseudonym.visit(plan.key, subject, visit.studies) if names else subject
+        if name in names:
             raise StudyError(f"two visits get the name '{name}'; use another key ('private/key')")
-        plain = True
-        rows.append(_base(task, name, roles) | entries)
-    return rows
+        names[name] = visit
+    called = {id(visit): name for name, visit in names.items()}
+    return names, {mark: called[id(visit)] for mark, visit in owner.items()}
+
+
+def _spare(ranked: Ranked, subject: str, owner: dict[str, str]) -> Ranked:
+    """Candidates without those of further visits."""
+    return {
+        side: (
+            [
+                c
+                for c in own
+                if {owner.get(m, subject) for m in matching.places(c.row)} == {subject}
+            ],
+            barred,
+        )
+        for side, (own, barred) in ranked.items()
+    }
 
 
 def _base(task: str, subject: str, roles: dict) -> dict:
@@ -156,7 +199,7 @@ def _by_sheet(wish: dict) -> dict[str, str]:
     return {"code": "EXCLUDED_BY_SHEET", "message": wish["reason"]}
 
 
-def _one(name: str, task: str, own: list[dict], ranked: dict, wish: dict, plan: Plan) -> dict:
+def _one(name: str, task: str, own: list[dict], ranked: Ranked, wish: dict, plan: Plan) -> dict:
     """The row of one pair, or of why there is none; without unit and split."""
     roles = plan.tasks[task]
     found, barred = {}, {}
@@ -176,7 +219,7 @@ def _named(own: list[dict], series: str) -> list[Candidate]:
     return [Candidate(row, 0, "") for row in rows]
 
 
-def _find(own: list[dict], image: str, plan: Plan, **other) -> tuple[list, list]:
+def _find(own: list[dict], image: str, plan: Plan, **other) -> tuple[list[Candidate], list[Barred]]:
     return candidates.find(own, image, plan.images[image], **plan.ranking | other)
 
 
@@ -200,8 +243,16 @@ def _add_bridges(rows: list[dict], own: list[dict], plan: Plan) -> None:
             row["bridge_series"] = used[bridge] = near[0]
 
 
-def _seen(subject, task, own, ranked, rows, wish, plan) -> list[dict]:
-    """Rows of the candidates of one person in one task."""
+def _seen(
+    subject: str,
+    task: str,
+    own: list[dict],
+    ranked: Ranked,
+    rows: list[dict],
+    wish: dict,
+    plan: Plan,
+) -> list[dict]:
+    """Rows of the candidates of one person in one task, of which ``rows`` came."""
     roles, seen = plan.tasks[task], []
     twins = candidates.twins(own)
     for side in SIDES:

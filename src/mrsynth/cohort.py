@@ -4,7 +4,7 @@ Folds come from a keyed hash of the person, never from rank, so that a new patie
 old one. The user's sheet outranks every rule.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def build(
     key: bytes,
     persons: pd.DataFrame | None = None,
     files: pd.DataFrame | None = None,
-    listed: Iterable[str] = (),
+    listed: Mapping[str, int] | None = None,
     max_interval_days: int = 3,
     allow_unknown_interval: bool = False,
     visits: str = "best",
@@ -84,7 +84,7 @@ def build(
         key: The study's secret.
         persons: Ages and sexes (:func:`mrsynth.demographics.read_persons`) or None.
         files: The file table of `index`, for the flow, or None.
-        listed: Pseudonyms on the exclusion list.
+        listed: Pseudonyms on the exclusion list, with their lines there.
         max_interval_days: Largest interval between source and target (Lee 2020: three days).
         allow_unknown_interval: Take pairs without dates.
         visits: ``best``: one pair per person. ``all``: every pair of further visits as well, as a
@@ -124,7 +124,7 @@ def build(
         lines=wishes.lines(sheet),
     )
     shared = _shared_frames(series)
-    listed, rows, seen = set(listed), [], []
+    listed, rows, seen = listed or {}, [], []
     for subject, part in series.groupby("subject", sort=True):
         reason = demographics.outside(people.get(subject), limits)
         if subject in listed:
@@ -146,7 +146,7 @@ def build(
         candidates,
         flow.table(table, everything, files, groups),
         demographics.table(table, series, people, groups, min_cell=min_cell),
-        _warnings(shared),
+        _warnings(shared, listed, set(series["subject"])),
     )
 
 
@@ -192,13 +192,22 @@ def _shared_frames(series: pd.DataFrame) -> set[str]:
     return set(used.loc[used["frame"].isin(count[count > 1].index), "subject"])
 
 
-def _warnings(shared: set[str]) -> list[str]:
+def _warnings(shared: set[str], listed: Mapping[str, int], known: set[str]) -> list[str]:
+    """Sentences for the log."""
+    said = []
+    absent = sorted(line for subject, line in listed.items() if subject not in known)
+    if absent:
+        said.append(
+            f"exclude.tsv, line {', '.join(map(str, absent))}: nobody in the export has this "
+            "patient ID; if it is mistyped, the person is still in"
+        )
     if not shared:
-        return []
+        return said
     return [
+        *said,
         f"{len(shared)} subjects share a frame of reference with another one (note "
         f"'{choices.SHARED_FRAME}' in results/cohort/cohort.tsv): they may be one person under two "
-        "patient IDs, then link these in private/links.tsv; or an anonymiser gave all one UID"
+        "patient IDs, then link these in private/links.tsv; or an anonymiser gave all one UID",
     ]
 
 

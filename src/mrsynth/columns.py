@@ -150,7 +150,7 @@ def table(rows: list[dict]) -> pd.DataFrame:
 def persons(rows: list[dict]) -> pd.DataFrame:
     """Ages and sexes by series, for the private folder; in a fixed order."""
     rows = sorted(rows, key=lambda row: (row["subject"], row["series"]))
-    cells = [{name: _cell(name, row[name]) for name in PERSON_COLUMNS} for row in rows]
+    cells = [{name: _cell(name, row.get(name)) for name in PERSON_COLUMNS} for row in rows]
     return pd.DataFrame(cells, columns=PERSON_COLUMNS, dtype=object)
 
 

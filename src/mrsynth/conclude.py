@@ -41,14 +41,14 @@ READING = (
 
 NONE_USABLE = (
     "No test slice has a verdict of 'summarize.verdicts'; the table 'verdicts' has the others. "
-    "Look at the registrations' figures and judge them in config/review.tsv."
+    "Judge the registrations on results/review/<task>.html; its rows go to config/review.tsv."
 )
 """Said of a task instead of its numbers."""
 
 JUDGE = (
-    "look at results/register/<task>/sub-<subject>.png; a doubtful pair can be accepted in "
-    "config/review.tsv, a failed one has no pose to accept: exclude the subject in "
-    "config/cohort.tsv, or change 'register'"
+    "look at results/register/<task>/sub-<subject>.png and judge it on results/review/<task>.html, "
+    "whose rows go to config/review.tsv; without a pose there is nothing to accept: exclude the "
+    "subject in config/cohort.tsv, or change 'register'"
 )
 """What to do about a registration that isn't accepted."""
 

@@ -26,9 +26,9 @@ STEADY_T1_FLIP_DEG = 8.0
 
 WORDS = (
     ("T1", r"(?<![a-z0-9])t1w?[ _-]{0,2}(dark[ _-]?fluid|flair)"),
+    ("FLAIR", r"flair|dark[ _-]?fluid"),
     ("TIRM", r"(?<![a-z])tirm"),
     ("STIR", r"(?<![a-z])stir(?![a-z])"),
-    ("FLAIR", r"flair|dark[ _-]?fluid"),
     ("PD", r"(?<![a-z])pdw?(?![a-z])|proton[ _-]?dens|(?<![a-z])dens"),
     ("T2", r"(?<![a-z0-9])t2(?![0-9*]|[ _-]?star)"),
     ("T1", r"(?<![a-z0-9])t1(?![0-9])"),
@@ -61,10 +61,11 @@ COMPUTED_WORDS = re.compile(
 """Image types of maps and differences: no image of an acquired contrast."""
 NO_VOLUMES = ("localizer", "projection", "screen")
 """Kinds that are skipped; they need no geometry and no units."""
-PHASE_WORDS = {"P", "R", "I", "PHASE", "REAL", "IMAGINARY", "PHASE MAP", "P_FFE", "R_FFE", "I_FFE"}
-PHASE_WORDS |= {"P_SE", "R_SE", "I_SE", "P_IR", "I_IR"}
-"""Image types of other parts of a complex image than its magnitude; Philips adds the sequence.
-Not R_IR: a real part after inversion is a usual image of its own."""
+PHASE_WORDS = {"P", "I", "PHASE", "IMAGINARY", "PHASE MAP", "P_FFE", "I_FFE", "P_SE", "I_SE"}
+PHASE_WORDS |= {"P_IR", "I_IR"}
+REAL_WORDS = {"R", "REAL", "R_FFE", "R_SE", "R_IR"}
+"""Image types of other parts of a complex image than its magnitude; Philips adds the sequence. The
+real part after an inversion is an image of its own, and the usual one of Philips' STIR."""
 FAT_WORDS = re.compile(
     r"(?<![a-z])(fs|fat[ _-]?sat|fat[ _-]?sup\w*|spair|spir|chemsat|water[ _-]?ex\w*"
     r"|dixon.?w|water)(?![a-z])"
@@ -277,10 +278,12 @@ def computed(values: Mapping) -> bool:
 
 def phase(values: Mapping) -> bool:
     """Whether an MR image is the phase, the real or the imaginary part, not the magnitude."""
+    if values["Modality"] != "MR":
+        return False
     component = values["ComplexImageComponent"].upper()
-    if component:
-        return component not in ("MAGNITUDE", "MIXED")
-    return values["Modality"] == "MR" and bool(PHASE_WORDS & set(values["ImageType"][2:]))
+    words = {component} if component else set(values["ImageType"][2:])
+    inverted = {"IR", "R_IR"} & {*values["ScanningSequence"], *words}
+    return bool(PHASE_WORDS & words or (REAL_WORDS & words and not inverted))
 
 
 def dixon(values: Mapping) -> str:

@@ -271,7 +271,8 @@ def _read_slices(rows: list[dict]) -> list[_Slice]:
             content = archives.read(path)
             digests.check(content, _digest(row))
             dataset = pixels.read_dataset(path, content)
-            voxels = len(rows) * int(dataset.Rows) * int(dataset.Columns)
+            size = (header.slices[0]["Rows"], header.slices[0]["Columns"])
+            voxels = len(rows) * int(size[0]) * int(size[1])
             if voxels > MOST_VOXELS:
                 raise Refusal("IMPOSSIBLE_SIZE", f"a volume of {voxels} voxels", "leave it out")
         slices.append(_read_slice(header, dataset, str(row["frame"])))

@@ -23,6 +23,9 @@ MOST_SLICES = 12
 RANGE_COLOUR, BODY_COLOUR, OUT_COLOUR = "#E69F00", "#56B4E9", "#C0C0C0"
 """Told apart by colour-blind readers (Okabe and Ito)."""
 
+LABEL = {"facecolor": "black", "alpha": 0.6, "pad": 1.0, "lw": 0}
+"""Behind a name, so that lines and bone don't hide it."""
+
 SAGITTAL_MM = 1.0
 """Pixel of the sagittal cut, mm."""
 
@@ -149,7 +152,8 @@ def _draw_along(axis: Axes, along: dict) -> None:
             axis.plot(*entry["sac"], "+", color=colour, markersize=8)
         ends = entry["range"] if np.isfinite(entry["range"]).all() else entry["box"][:2]
         y, z = ends[np.argmin(ends[:, 0])]
-        axis.text(y - 3, z, entry["name"], color=colour, fontsize=7, ha="right", va="center")
+        text = {"color": "white", "fontsize": 7, "ha": "right", "va": "center"}
+        axis.text(y - 3, z, entry["name"], **text, bbox=LABEL)
     axis.set_xlim(front, back)
     axis.set_ylim(bottom, top)
     axis.set_title("along the spine: slices, boxes, ranges", fontsize=8)

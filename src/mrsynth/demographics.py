@@ -12,7 +12,6 @@ import pandas as pd
 from mrsynth.subjects import person
 
 COLUMNS = ["task", "group", "quantity", "value"]
-PERSON_COLUMNS = ["subject", "age_years", "sex"]
 
 UNKNOWN = "no header tells the {}, and the study limits it"
 HIDDEN = "–"

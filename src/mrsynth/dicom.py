@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import signal
 import threading
+import warnings
 import zlib
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -17,11 +18,11 @@ from pathlib import Path
 from pydicom.pixels import get_decoder
 
 from mrsynth import elements, files, headers
-from mrsynth.elements import VECTORS as VECTORS
 from mrsynth.errors import Refusal
 from mrsynth.files import list_files as list_files
 from mrsynth.headers import CT as CT
 from mrsynth.headers import MR as MR
+from mrsynth.wanted import VECTORS as VECTORS
 
 PROJECTION = {
     "1.2.840.10008.5.1.4.1.1.1": "CR",
@@ -105,7 +106,10 @@ def read_headers(paths: list[str], *, threads: int = 1, accept_bare: bool = Fals
 
 
 def _read_chunk(paths: list[str], accept_bare: bool) -> list[Header]:
-    return [read_header(path, accept_bare) for path in paths]
+    with warnings.catch_warnings():
+        # pydicom's warnings quote the values that they are about.
+        warnings.simplefilter("ignore")
+        return [read_header(path, accept_bare) for path in paths]
 
 
 def _shared_anew(part: list[Header]) -> list[Header]:
@@ -165,7 +169,14 @@ def _alarm(number, frame):
 
 
 def _fill(header: Header, accept_bare: bool) -> None:
-    length = files.length(header.path)
+    try:
+        length = files.length(header.path)
+    except Refusal:
+        if _named_as_image(header.path) or Path(header.path).is_dir():
+            raise
+        # Editors lock a file by a dead link beside it.
+        header.state, header.code, header.message = "skipped", "NOT_DICOM", "not a regular file"
+        return
     with files.open_file(header.path) as file:
         start = file.read(START_BYTES)
         bare = start[128:132] != b"DICM"
@@ -258,20 +269,24 @@ def _refuse_bare(header: Header, start: bytes, accept: bool) -> bool:
     plausible = start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"
     if plausible and accept:
         return True
-    name = Path(header.path)
-    expected = name.suffix.lower() in IMAGE_SUFFIXES or name.suffix[1:].isdigit()
-    if name.name.lower().split(".")[0] in NO_IMAGE_NAMES or name.name.startswith("."):
-        expected = False
     if plausible:
         raise Refusal(
             "NO_PREAMBLE",
             "DICOM without preamble and magic word",
             "Set 'index.accept_bare: true', or export as DICOM files.",
         )
-    if expected:
+    if _named_as_image(header.path):
         raise Refusal("CORRUPT", "empty, or not DICOM under a DICOM file's name")
     header.state, header.code, header.message = "skipped", "NOT_DICOM", "not a DICOM file"
     return False
+
+
+def _named_as_image(path: str) -> bool:
+    """Whether a file's name says that it should have been DICOM."""
+    name = Path(path)
+    if name.name.lower().split(".")[0] in NO_IMAGE_NAMES or name.name.startswith("."):
+        return False
+    return name.suffix.lower() in IMAGE_SUFFIXES or name.suffix[1:].isdigit()
 
 
 def _check_deflated(file, length: int) -> None:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from mrsynth import archives
-from mrsynth.errors import Refusal
+from mrsynth.errors import Refusal, StudyError
 from mrsynth.pseudonym import write_private
 
 LETTERS = 32
@@ -94,6 +94,11 @@ def _entry(path: str, known: dict) -> tuple[str, str, str]:
 
 
 def _read_rows(path: Path) -> list[dict]:
+    if not path.exists():
+        raise StudyError(
+            f"the private folder has no list '{path.name}' of a series in results/index/series.tsv;"
+            " restore the folder, or run `snakemake cohort --forcerun index`"
+        )
     with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file, delimiter="\t"))
 

@@ -1,10 +1,10 @@
 """The few elements of a DICOM header that anything here asks for, as short texts and numbers.
 
 Two readers give the same: a lean walk over the bytes for what nearly all files are (little endian,
-plain text), and pydicom for the rest: deflated, big endian, multi-frame, other character sets, odd
-value representations, damage. Whatever the walk isn't sure of it leaves to pydicom, so that only
-pydicom ever decides that a file is bad. The walk is several times as fast, because it converts
-nothing that isn't asked for.
+usual text), and pydicom for the rest: deflated, big endian, multi-frame, shifting character sets,
+odd value representations, damage. Whatever the walk isn't sure of it leaves to pydicom, so that
+only pydicom ever decides that a file is bad. The walk is several times as fast, because it
+converts nothing that isn't asked for.
 """
 
 import io
@@ -15,82 +15,11 @@ from collections.abc import Iterable
 from functools import cache
 
 import pydicom
-from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.datadict import tag_for_keyword
 from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
-TEXTS = (
-    "SOPClassUID",
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "PatientID",
-    "FrameOfReferenceUID",
-    "Modality",
-    "PatientSex",
-    "PatientAge",
-    "PatientBirthDate",
-    "StudyDate",
-    "SeriesDate",
-    "AcquisitionDate",
-    "AcquisitionTime",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "BodyPartExamined",
-    "ConvolutionKernel",
-    "FilterType",
-    "ContrastBolusAgent",
-    "ContrastBolusRoute",
-    "StudyDescription",
-    "SeriesDescription",
-    "ProtocolName",
-    "SequenceName",
-    "DerivationDescription",
-    "AcquisitionContrast",
-    "EchoPulseSequence",
-    "EchoPlanarPulseSequence",
-    "InversionRecovery",
-    "SpectrallySelectedSuppression",
-    "PhotometricInterpretation",
-    "LossyImageCompression",
-    "RescaleType",
-    "SyntheticData",
-    "BurnedInAnnotation",
-    "ComplexImageComponent",
-    "VolumeBasedCalculationTechnique",
-)
-LISTS = ("ImageType", "ScanningSequence", "SequenceVariant", "ScanOptions")
-NUMBERS = (
-    "Rows",
-    "Columns",
-    "BitsAllocated",
-    "BitsStored",
-    "HighBit",
-    "PixelRepresentation",
-    "SamplesPerPixel",
-    "NumberOfFrames",
-    "MagneticFieldStrength",
-    "KVP",
-    "RepetitionTime",
-    "EchoTime",
-    "InversionTime",
-    "FlipAngle",
-    "EchoNumbers",
-    "EchoTrainLength",
-    "TriggerTime",
-    "DiffusionBValue",
-    "TemporalPositionIdentifier",
-    "AcquisitionNumber",
-    "ContrastBolusVolume",
-    "SliceThickness",
-    "ReconstructionDiameter",
-    "RescaleSlope",
-    "RescaleIntercept",
-)
-VECTORS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-NAMES = (*TEXTS, *LISTS, *NUMBERS, *VECTORS)
-GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
-META = ("MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID")
+from mrsynth.wanted import GROUPS, META, NAMES, NAMES_BY_TAG, TAGS, VRS
 
 IMPLICIT, DEFLATED, BIG_ENDIAN = (
     "1.2.840.10008.1.2",
@@ -109,18 +38,30 @@ LONG_VRS = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
 """VRs with a length of two bytes, and of four after two reserved ones (PS3.5 7.1.2)."""
 BINARY = {"US": "<H", "SS": "<h", "UL": "<L", "SL": "<l", "FD": "<d", "FL": "<f"}
 PLAIN = re.compile(rb"[ -~]*\0*")
-"""Text that means the same in every character set (PS3.5 6.1.1); anything else goes to pydicom."""
+"""Text that means the same in every character set (PS3.5 6.1.1)."""
+PRINTED = re.compile(rb"[ -~\x80-\xff]*\0*")
+CODECS = {
+    b"ISO_IR 100": "iso8859-1",
+    b"ISO_IR 101": "iso8859-2",
+    b"ISO_IR 109": "iso8859-3",
+    b"ISO_IR 110": "iso8859-4",
+    b"ISO_IR 144": "iso8859-5",
+    b"ISO_IR 126": "iso8859-7",
+    b"ISO_IR 148": "iso8859-9",
+    b"ISO_IR 192": "utf-8",
+}
+"""Character sets in which a backslash's byte is a backslash; the rest is left to pydicom."""
 DECIMAL = re.compile(r" *[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)? *")
 
 _explicit = struct.Struct("<HH2sH").unpack_from
 _implicit = struct.Struct("<HHL").unpack_from
 _long = struct.Struct("<L").unpack_from
 
-KEYS = {tag_for_keyword(name): name for name in NAMES} | {tag_for_keyword(n): "" for n in GROUPS}
+CHARACTER_SET = "SpecificCharacterSet"
+KEYS = {tag_for_keyword(name): name for name in (*NAMES, CHARACTER_SET)}
+KEYS |= {tag_for_keyword(name): "" for name in GROUPS}
 """Tag → name, empty for the functional groups, which are left to pydicom."""
 META_KEYS = {tag_for_keyword(name): name for name in META}
-VRS = {name: dictionary_VR(tag_for_keyword(name)) for name in NAMES}
-TAGS = [tag_for_keyword(name) for name in (*NAMES, *GROUPS)]
 PIXEL_DATA = tag_for_keyword("PixelData")
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 
@@ -282,32 +223,40 @@ def decode(raw: dict[str, bytes], names: Iterable[str] = NAMES) -> dict[str, tup
     """Raw values as texts and numbers.
 
     Raises:
-        NotPlainError: If a value needs a character set or isn't what its representation promises.
+        NotPlainError: If a value needs pydicom's knowledge of character sets, or isn't what its
+            representation promises.
     """
     found = {}
+    codec = CODECS.get(raw.get(CHARACTER_SET, b"").strip(b" \0"), "")
     for name in names:
         value = raw.get(name)
         if value:
-            parts = _decoded(value, VRS[name])
+            parts = _decoded(value, VRS[name], codec)
             if parts:
                 found[name] = parts
     return found
 
 
-def _decoded(value: bytes, vr: str) -> tuple:
+def _decoded(value: bytes, vr: str, codec: str) -> tuple:
     form = BINARY.get(vr)
     if form:
         if len(value) % struct.calcsize(form):
             raise NotPlainError
         return tuple(float(number) for (number,) in struct.iter_unpack(form, value))
-    if not PLAIN.fullmatch(value):
+    if PLAIN.fullmatch(value):
+        text = value.decode("ascii").rstrip(" \0")
+    elif codec and vr in ("LO", "SH") and PRINTED.fullmatch(value):
+        try:
+            text = value.decode(codec).rstrip(" \0")
+        except UnicodeDecodeError:
+            raise NotPlainError from None
+    else:
         raise NotPlainError
-    text = value.decode("ascii").rstrip(" \0")
     if not text:
         return ()
     parts = text.split("\\")
     if vr not in ("DS", "IS"):
-        return tuple(part.strip() for part in parts)
+        return tuple(part.strip(" ") for part in parts)
     if not all(map(DECIMAL.fullmatch, parts)):
         raise NotPlainError
     return tuple(map(float, parts))
@@ -344,14 +293,14 @@ def read_with_pydicom(file, *, force: bool = False) -> Elements:
     return found
 
 
-def _macros(item) -> list[tuple[str, dict]]:
-    """The items of a functional group's macros, one level deep (PS3.3 C.7.6.16).
+def _macros(item) -> list[tuple[str, dict[str, tuple]]]:
+    """Names and values of a functional group's macros, one level deep (PS3.3 C.7.6.16).
 
     Private ones are left out: Philips repeats the whole classic header in (2005,140F), with a
     position that is half a pixel away from the standard's.
     """
     macros = [macro for macro in item if macro.VR == "SQ" and not macro.tag.is_private]
-    return [part for macro in macros for part in macro.value]
+    return [(macro.keyword, values(part)) for macro in macros for part in macro.value]
 
 
 def _promised(file, found: Elements, order: str) -> int:
@@ -368,34 +317,21 @@ def _promised(file, found: Elements, order: str) -> int:
     return -1 if length == UNDEFINED else length
 
 
-def values(dataset: pydicom.Dataset, names: Iterable[str] = NAMES) -> dict[str, tuple]:
+def values(dataset: pydicom.Dataset) -> dict[str, tuple]:
     """The wanted elements of a dataset, in the form of :func:`decode`."""
     found = {}
-    for name in names:
-        tag = _tag(name)
-        if tag not in dataset:
-            continue
+    for tag in dataset.keys() & NAMES_BY_TAG.keys():
         value = dataset[tag].value
         parts = value if isinstance(value, (list, tuple, MultiValue)) else [value]
         parts = [part for part in parts if part is not None]
         if not parts or parts == [""]:
             continue
-        representation = _vr(name)
-        if representation in ("DS", "IS") or representation in BINARY:
+        name = NAMES_BY_TAG[tag]
+        if VRS[name] in ("DS", "IS") or VRS[name] in BINARY:
             found[name] = tuple(_float(part) for part in parts)
         else:
             found[name] = tuple(str(part).strip(" \0") for part in parts)
     return {name: parts for name, parts in found.items() if parts != ("",)}
-
-
-@cache
-def _tag(name: str):
-    return pydicom.tag.Tag(tag_for_keyword(name))
-
-
-@cache
-def _vr(name: str) -> str:
-    return dictionary_VR(tag_for_keyword(name))
 
 
 def _float(value) -> float:

@@ -351,7 +351,7 @@ def _without_repeats(part: list[tuple]) -> list[tuple]:
             if _slice_digest(*part[other]) != digest:
                 raise Refusal(
                     "DUPLICATE_POSITION",
-                    f"different slices lie at the same place, at {len(repeated)} places",
+                    f"different slices lie at the same place (places: {len(repeated)})",
                     "Export each acquisition as a series of its own, or leave the series out.",
                 )
             part[other][0].state, part[other][0].code = "skipped", "DUPLICATE"

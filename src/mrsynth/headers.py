@@ -13,8 +13,9 @@ from functools import cache
 import numpy as np
 
 from mrsynth import contrast, elements, stacks
-from mrsynth.elements import LISTS, NUMBERS, TEXTS, Elements
+from mrsynth.elements import Elements
 from mrsynth.errors import Refusal
+from mrsynth.wanted import FRAME_NAMES, LISTS, NAMES, NUMBERS, TEXTS
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -50,19 +51,22 @@ OWN = (
     "TriggerTime",
 )
 """What usually differs from slice to slice; the rest is kept once per series."""
-SHARED = tuple(name for name in elements.NAMES if name not in OWN)
+SHARED = tuple(name for name in NAMES if name not in OWN)
 REMEMBERED = 4096
 """Headers kept in memory to be shared; more than any export has series being read at a time."""
 UID = re.compile(r"[0-9A-Za-z.\-_]{1,64}")
 """UIDs as PS3.5 9.1 has them, and letters, which some anonymisers put there."""
 
-FRAME_NAMES = {
-    "EffectiveEchoTime": "EchoTime",
-    "InversionTimes": "InversionTime",
-    "TemporalPositionIndex": "TemporalPositionIdentifier",
-    "FrameType": "ImageType",
+MACROS = {
+    "ImagePositionPatient": "PlanePositionSequence",
+    "ImageOrientationPatient": "PlaneOrientationSequence",
+    "PixelSpacing": "PixelMeasuresSequence",
+    "SliceThickness": "PixelMeasuresSequence",
+    "RescaleSlope": "PixelValueTransformationSequence",
+    "RescaleIntercept": "PixelValueTransformationSequence",
+    "RescaleType": "PixelValueTransformationSequence",
 }
-"""Elements that enhanced objects call by other names (PS3.3 C.7.6.16, C.8.13.5)."""
+"""The one macro that places a frame or gives its values; others may speak of other images."""
 
 AGAIN = "Send the series again."
 ORIGINAL = "Export the original slices with their geometry."
@@ -117,7 +121,7 @@ def lean(found: Elements) -> tuple[list[Slice], Refusal | None]:
         NotPlainError: If a value needs pydicom.
     """
     raw = found.raw
-    key = (found.syntax, *(raw.get(name) for name in SHARED))
+    key = (found.syntax, raw.get(elements.CHARACTER_SET), *(raw.get(name) for name in SHARED))
     known = _known.get(key)
     if known is None:
         parts = elements.decode(raw, SHARED)
@@ -181,11 +185,10 @@ def _remember(key, entry):
 def _functional(macros: list) -> dict[str, tuple]:
     """Values of one item of the functional groups."""
     found = {}
-    for part in macros:
-        found |= elements.values(part)
-        for other, name in FRAME_NAMES.items():
-            value = elements.values(part, [other]).get(other)
-            found |= {name: value} if value else {}
+    for macro, part in macros:
+        for name, value in part.items():
+            if MACROS.get(name, macro) == macro:
+                found[FRAME_NAMES.get(name, name)] = value
     return found
 
 

@@ -61,6 +61,13 @@ META_TYPES = {
     for sign in ("", "U")
 } | {"MET_FLOAT": 4, "MET_DOUBLE": 8}
 
+META_SYNONYMS = {
+    "position": "offset",
+    "origin": "offset",
+    "orientation": "transformmatrix",
+    "rotation": "transformmatrix",
+}
+
 NRRD_TYPES = {
     re.compile(r"(u?int8(_t)?|(un)?signed char|uchar)"): 1,
     re.compile(r"(u?int16(_t)?|((un)?signed )?short( int)?|ushort)"): 2,
@@ -373,6 +380,9 @@ def _meta(start: bytes) -> tuple[FileHeader, int | None]:
     kind = fields["elementtype"].upper()
     if kind not in META_TYPES or int(fields.get("elementnumberofchannels", "1")) != 1:
         raise Refusal("UNSUPPORTED_TYPE", "several numbers per voxel, or an unknown type")
+    for other, name in META_SYNONYMS.items():
+        if other in fields:
+            fields[name] = fields[other]
     if "offset" not in fields or "transformmatrix" not in fields or "elementspacing" not in fields:
         raise Refusal("NO_AFFINE", "Offset, TransformMatrix or ElementSpacing is missing")
     matrix = np.eye(4)

@@ -1,8 +1,8 @@
 """`index`: what is in a DICOM tree, from headers alone.
 
 Every file ends in exactly one state (used, skipped, refused) with a reason code, every series in
-one row. The
-result depends on the files' content and names, not on the order in which the disk lists them.
+one row. The result depends on the files' content and names, not on the order in which the disk
+lists them.
 """
 
 import hashlib
@@ -67,10 +67,8 @@ def scan(
     """List all series below some folders.
 
     A series whose slices belong to several acquisitions (echoes, b-values, magnitude and phase,
-    image
-    types) becomes several rows. A file that should have been DICOM and isn't makes all series of
-    its folder
-    refused, since any of them may have lost a slice.
+    image types) becomes several rows. A file that should have been DICOM and isn't makes all
+    series of its folder refused, since any of them may have lost a slice.
 
     Args:
         roots: DICOM folders.
@@ -182,6 +180,7 @@ def _without_days(rows: list[dict], dated: list[dict]) -> list[dict]:
 def _rename(header: dicom.Header, person: str) -> None:
     header.patient = person
     header.slices = [piece.replaced(PatientID=person) for piece in header.slices]
+    header.known = header.known and header.known.replaced(PatientID=person)
 
 
 def write_index(found: Index, series: str | Path, files: str | Path, private: str | Path) -> None:

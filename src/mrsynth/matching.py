@@ -95,32 +95,71 @@ def best(every: list[Pair], roles: dict, limits: Limits) -> dict:
     return entries | {"status": "included"}
 
 
-def visits(every: list[Pair], roles: dict, limits: Limits) -> list[tuple[str, dict]]:
-    """Pairs that share neither a study nor a frame on either side, in the order of their days.
+@dataclass
+class Visit:
+    """A source and a target of each task that a person's visit has.
 
-    A pair is formed on the day from which on both its series are there, so that a visit that
-    comes later takes nothing from an earlier one. Pairs of unknown interval are none of them:
-    without dates nobody can say which CT belongs to which MR.
+    Attributes:
+        studies: What tells the visit from others: pseudonyms of the studies of its first pair.
+        entries: Task → entries of the cohort table.
+        images: Image → series.
+    """
+
+    studies: str
+    entries: dict[str, dict]
+    images: dict[str, str]
+
+
+def visits(
+    every: dict[str, list[Pair]], tasks: dict[str, dict], limits: Limits
+) -> tuple[list[Visit], dict[str, Visit]]:
+    """Visits that share neither a study nor a frame, in the order of their days.
+
+    A pair is formed on the day from which on both its series are there, over all tasks together,
+    so that a scan that comes later takes nothing from an earlier visit and changes none. It joins
+    the visit that owns a study or frame of its series, if its series are the visit's; where nobody
+    owns any, it begins a visit. Pairs of unknown interval are left out: without dates nobody can
+    say which CT belongs to which MR.
+
+    Args:
+        every: Task → pairs of one person (:func:`pairs`).
+        tasks: Task → images and alignment.
+        limits: What a pair must keep.
 
     Returns:
-        What tells the visit from others (pseudonyms of its studies), and entries of the table.
+        The visits, and the owner of each study and frame.
     """
-    kept = [p for p in every if _aligned(p, roles) and p.days <= limits.days]
-    used: set[tuple[str, str]] = set()
-    found = []
-    for pair in sorted(kept, key=lambda pair: (pair.later, pair.order)):
-        own = occupied("source", pair.source) | occupied("target", pair.target)
-        if own & used or math.isinf(pair.days):
+    order = list(tasks)
+    events = [
+        (pair.later, order.index(task), pair.order, task, pair)
+        for task, own in every.items()
+        for pair in own
+        if _aligned(pair, tasks[task]) and pair.days <= limits.days and not math.isinf(pair.days)
+    ]
+    found: list[Visit] = []
+    owner: dict[str, Visit] = {}
+    for *_, task, pair in sorted(events, key=lambda event: event[:3]):
+        roles = tasks[task]
+        images = {roles["source"]: pair.source["series"], roles["target"]: pair.target["series"]}
+        marks = places(pair.source) | places(pair.target)
+        owners = {id(owner[mark]): owner[mark] for mark in marks if mark in owner}
+        if len(owners) > 1:
             continue
-        used |= own
-        studies = f"{_study(pair.source)}\0{_study(pair.target)}"
-        found.append((studies, _entries(pair, roles) | {"status": "included"}))
-    return found
+        visit = next(iter(owners.values()), None)
+        if visit is None:
+            visit = Visit(f"{_study(pair.source)}\0{_study(pair.target)}", {}, {})
+            found.append(visit)
+        if task in visit.entries or any(visit.images.get(i, s) != s for i, s in images.items()):
+            continue
+        visit.entries[task] = _entries(pair, roles) | {"status": "included"}
+        visit.images |= images
+        owner |= dict.fromkeys(marks, visit)
+    return found, owner
 
 
-def occupied(side: str, row: dict) -> set[tuple[str, str]]:
-    """What a chosen series takes up: no other visit's may be of its study or frame."""
-    return {(side, _study(row))} | ({(side, row["frame"])} if row["frame"] else set())
+def places(row: dict) -> set[str]:
+    """What a series takes up for its visit: its study and its frame of reference."""
+    return {_study(row)} | ({row["frame"]} if row["frame"] else set())
 
 
 def missing(

@@ -32,12 +32,12 @@ ANGIOGRAPHY = re.compile(r"(?<![a-z])(tof|angio\w*|cta|mra|ctangio)(?![a-z])")
 T2_STAR = re.compile(r"t2[ _-]?(\*|star)|(?<![a-z])(medic|merge|m[ _-]?ffe|swi|swan)(?![a-z])")
 
 BODY_PARTS = (
-    ("lspine", r"L[ _-]?SPINE|LUMB|LWS|SACR"),
-    ("cspine", r"C[ _-]?SPINE|CERVICAL|HWS"),
-    ("tspine", r"T[ _-]?SPINE|THORACIC SPINE|DORSAL|BWS"),
+    ("lspine", r"\bL[ _-]?SPINE|LUMB|LWS|SACR"),
+    ("cspine", r"\bC[ _-]?SPINE|CERVICAL|HWS"),
+    ("tspine", r"\bT[ _-]?SPINE|THORACIC SPINE|DORSAL|BWS"),
     ("spine", r"SPINE|VERTEBR|COLUMN|WIRBEL"),
     ("whole_body", r"WHOLE|TOTAL"),
-    ("head", r"HEAD|BRAIN|SKULL|FACE|SINUS|ORBIT|JAW|MANDIB|MAXIL|EAR|KOPF"),
+    ("head", r"HEAD|BRAIN|SKULL|FACE|SINUS|ORBIT|JAW|MANDIB|MAXIL|\bEAR|KOPF"),
     ("neck", r"NECK|CAROTID|THYROID"),
     ("chest", r"CHEST|THORAX|LUNG"),
     ("abdomen", r"ABD|LIVER|KIDNEY|PANCREAS"),
@@ -80,7 +80,8 @@ def notes(values: Mapping) -> list[str]:
     both = f"{words} {more}"
     types = " ".join(values["ImageType"]).lower()
     mr = values["Modality"] == "MR"
-    steady = {"SS"} & set(values["SequenceVariant"]) and "GR" in values["ScanningSequence"]
+    sequence = values["ScanningSequence"]
+    steady = "SS" in values["SequenceVariant"] and "GR" in sequence and "EP" not in sequence
     found = {
         "myelo": MYELO.search(both),
         "arthro": ARTHRO.search(both),

@@ -99,13 +99,13 @@ def stored_values(dataset: pydicom.Dataset, frame: int | None = None) -> np.ndar
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 values = _decoded(dataset, syntax, frame)
+        if values.shape != (dataset.Rows, dataset.Columns):
+            raise Refusal("CORRUPT", "the pixels of a file don't have the promised size")
+        return _stored_bits(values, dataset)
     except Refusal:
         raise
     except Exception:
         raise Refusal("CORRUPT", "the pixels of a file can't be decoded") from None
-    if values.shape != (dataset.Rows, dataset.Columns):
-        raise Refusal("CORRUPT", "the pixels of a file don't have the promised size")
-    return _stored_bits(values, dataset)
 
 
 def is_lossy(dataset: pydicom.Dataset) -> bool:
@@ -207,7 +207,7 @@ def name_of(syntax: str) -> str:
 def _stored_bits(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
     """Integers of BitsStored bits out of the words that hold them."""
     width = values.dtype.itemsize * 8
-    bits, signed = int(dataset.BitsStored), dataset.PixelRepresentation == 1
+    bits, signed = int(dataset.BitsStored), dataset.get("PixelRepresentation") == 1
     high = int(dataset.get("HighBit", bits - 1))
     if not 0 < bits <= high + 1 <= width:
         raise Refusal("CORRUPT", "BitsStored and HighBit do not fit the pixels")
@@ -260,13 +260,13 @@ def _padding_value(dataset: pydicom.Dataset, name: str) -> int | None:
         raise Refusal(
             "BAD_PADDING", f"{name} is not one whole number", "Mend the header, or export again."
         ) from None
-    signed = dataset.PixelRepresentation == 1
+    signed = dataset.get("PixelRepresentation") == 1
     return sign_extended(number, int(dataset.BitsAllocated), signed)
 
 
 def inverted(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
     """Stored values with the order of brightness reversed (MONOCHROME1, PS3.3 C.7.6.3.1.2)."""
-    top = -1 if dataset.PixelRepresentation == 1 else (1 << int(dataset.BitsStored)) - 1
+    top = -1 if dataset.get("PixelRepresentation") == 1 else (1 << int(dataset.BitsStored)) - 1
     return top - stored
 
 

@@ -194,8 +194,8 @@ def check_links(links: dict[str, str], patients: set[str]) -> None:
         )
 
 
-def read_exclusions(folder: str | Path, key: bytes) -> set[str]:
-    """Pseudonyms of the persons in ``<folder>/exclude.tsv`` (column patient_id), if any.
+def read_exclusions(folder: str | Path, key: bytes) -> dict[str, int]:
+    """Pseudonyms of the persons in ``<folder>/exclude.tsv`` (column patient_id), with their lines.
 
     For who withdrew or must not be in: the list has hospital IDs, as its author knows them, and
     stays private. The links hold for it too, so that one ID of a person leaves him out.
@@ -203,11 +203,11 @@ def read_exclusions(folder: str | Path, key: bytes) -> set[str]:
     Raises:
         StudyError: If the file is no such table. The message names the line and no ID.
     """
-    links, found = read_links(folder), set()
+    links, found = read_links(folder), {}
     for number, row in _private_rows(Path(folder) / "exclude.tsv", ("patient_id",)):
         if not row["patient_id"]:
             raise StudyError(f"exclude.tsv, line {number}: 'patient_id' is empty; remove the line")
-        found.add(subject(key, links.get(row["patient_id"], row["patient_id"])))
+        found[subject(key, links.get(row["patient_id"], row["patient_id"]))] = number
     return found
 
 

@@ -49,6 +49,11 @@ def _read_review(path: str, *_stamp):
     return verdicts.read_review(path)
 
 
+def idle_rows(path: Path, results: Path) -> list[str]:
+    """Rows of the review file that can do nothing (:func:`mrsynth.verdicts.idle_rows`)."""
+    return verdicts.idle_rows(read_review(path), results)
+
+
 def judgements(path: Path, task: str) -> list[dict]:
     """People's verdicts on a task (:func:`mrsynth.verdicts.resolve`)."""
     return verdicts.resolve(read_review(path), task)

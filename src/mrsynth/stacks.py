@@ -1,8 +1,8 @@
 """Slices in space: which of them form a stack, in which order, and with which affine.
 
 Only ImagePositionPatient, ImageOrientationPatient and PixelSpacing count (DICOM PS3.3
-C.7.6.2.1.1); slice
-numbers, slice locations, spacing and tilt tags are not looked at. Coordinates are LPS mm.
+C.7.6.2.1.1); slice numbers, slice locations, spacing and tilt tags are not looked at. Coordinates
+are LPS mm.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class Geometry:
 
     Attributes:
         matrix: 4×4, from indices (x, y, z) to LPS mm; its third column is oblique to the others if
-        tilted.
+            tilted.
         tilt_deg: Angle between the line of the slices and their normal; 0 if the grid is
             orthogonal.
         deviation_mm: Largest distance of a slice's corner from where the matrix puts it.
@@ -98,10 +98,8 @@ def split(
     """Split the slices of an acquisition into stacks.
 
     Slices of one stack share their orientation and lie on one line (oblique to the normal where
-    the gantry was
-    tilted). Where the step along the normal exceeds ``gap_factor`` times the most frequent one,
-    the line is cut or
-    refused:
+    the gantry was tilted). Where the step along the normal exceeds ``gap_factor`` times the most
+    frequent one, the line is cut or refused:
 
     * the gap is a whole number of steps and at most two slices would fit in: slices are missing,
       refuse;
@@ -122,8 +120,7 @@ def split(
 
     Raises:
         Refusal: ``MISSING_SLICES``, ``AMBIGUOUS_GAPS``, ``DUPLICATE_POSITION``,
-        ``INCONSISTENT_GEOMETRY`` or
-            ``TOO_FEW_SLICES``.
+            ``INCONSISTENT_GEOMETRY`` or ``TOO_FEW_SLICES``.
     """
     stacks, stray = [], []
     for members in _orientation_clusters(orientations):
@@ -139,7 +136,7 @@ def split(
         raise Refusal(
             "TOO_FEW_SLICES",
             f"no {min_slices} parallel slices among {len(positions)}",
-            "set 'index.min_slices' lower, or leave the series out",
+            "Set 'index.min_slices' lower, or leave the series out.",
         )
     stacks.sort(key=lambda stack: _stack_key(positions[stack], orientations[stack]))
     return stacks, np.array(sorted(stray), dtype=int)
@@ -188,12 +185,12 @@ def geometry(
         raise Refusal(
             "VARIABLE_SPACING",
             f"steps between {steps.min():.4g} and {steps.max():.4g} mm in one stack",
-            "leave the series out, or choose another one in config/cohort.tsv",
+            "Leave the series out, or choose another one in config/cohort.tsv.",
         )
     raise Refusal(
         "INCONSISTENT_GEOMETRY",
         f"a slice's corner lies {deviation:.3g} mm off the grid (allowed {tolerance_mm:g} mm)",
-        "leave the series out, or raise 'convert.tolerance_mm' and 'index.tolerance_mm'",
+        "Leave the series out, or raise 'convert.tolerance_mm' and 'index.tolerance_mm'.",
     )
 
 
@@ -237,7 +234,7 @@ def _lines(positions: np.ndarray, direction: np.ndarray, min_slices: int) -> lis
         raise Refusal(
             "INCONSISTENT_GEOMETRY",
             f"parallel slices lie on {len(lines)} lines, the shortest of {shortest} slices",
-            "leave the series out, or choose another one in config/cohort.tsv",
+            "Leave the series out, or choose another one in config/cohort.tsv.",
         )
     return lines
 
@@ -249,7 +246,7 @@ def _pieces(along: np.ndarray, min_slices: int, gap_factor: float) -> list[np.nd
         raise Refusal(
             "DUPLICATE_POSITION",
             f"{int((steps < SAME_POSITION_MM).sum())} slices share a position with another one",
-            "send the series again, or leave it out",
+            "Send the series again, or leave it out.",
         )
     step = _modal(steps)
     gaps = np.flatnonzero(steps > gap_factor * step)
@@ -263,9 +260,9 @@ def _pieces(along: np.ndarray, min_slices: int, gap_factor: float) -> list[np.nd
     if (lattice & (missing <= FEW_MISSING)).any():
         raise Refusal(
             "MISSING_SLICES",
-            f"{int(missing[lattice].sum())} slices missing: "
+            f"missing slices: {int(missing[lattice].sum())}; "
             f"gap of {named} mm where the step is {step:.4g} mm",
-            "send the series again; slices are never invented",
+            "Send the series again; slices are never invented.",
         )
     lengths = [len(piece) for piece in pieces]
     blocks = len(set(lengths)) == 1 and lengths[0] <= LARGEST_BLOCK
@@ -274,7 +271,7 @@ def _pieces(along: np.ndarray, min_slices: int, gap_factor: float) -> list[np.nd
             "AMBIGUOUS_GAPS",
             f"gap of {named} mm where the step is {step:.4g} mm, pieces of {min(lengths)} to "
             f"{max(lengths)} slices: separate blocks or lost slices",
-            "leave the series out, or choose another one in config/cohort.tsv",
+            "Leave the series out, or choose another one in config/cohort.tsv.",
         )
     return pieces
 

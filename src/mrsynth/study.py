@@ -270,9 +270,9 @@ def drifts(study: Study, results: Path, installed: dict[str, str]) -> list[str]:
         recorded = json.loads(made.read_text())
         if recorded.get("settings") != cohort_key(study):
             said.append(
-                "settings of 'index', 'cohort', 'images' or 'tasks' (or config/cohort.tsv, or a list "
-                "in the private folder) changed "
-                "since results/cohort/cohort.tsv was made; `snakemake cohort` applies them"
+                "settings of 'index', 'cohort', 'images' or 'tasks' (or config/cohort.tsv, or a "
+                "list in the private folder) changed since results/cohort/cohort.tsv was made; "
+                "`snakemake cohort` applies them"
             )
         lost = missing_trees(study)
         if lost:

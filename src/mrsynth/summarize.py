@@ -72,8 +72,9 @@ NOTES = {
         "flatter."
     ),
     "flow": (
-        "Who came in and who was left out: the number of subjects for each status, pool and "
-        "reason code, in alphabetical order; not the order in which it was decided."
+        "Who came in and who was left out: the number of subjects (persons) and of pairs (visits) "
+        "for each status, pool and reason code, in alphabetical order; the order in which it was "
+        "decided is in results/cohort/flow.tsv and its figure."
     ),
 }
 """How to read each table, printed above it."""

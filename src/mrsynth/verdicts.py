@@ -5,6 +5,7 @@ A line that can't mean what its author meant is an error with its number: a judg
 does nothing is worse than a run that stops.
 """
 
+import json
 import re
 from pathlib import Path
 
@@ -214,6 +215,56 @@ def apply_review(
             )
         result.append(arrays | {"verdict": np.array(verdict, dtype=np.str_)})
     return result, log
+
+
+def idle_rows(review: pd.DataFrame, results: Path) -> list[str]:
+    """Rows that the results at hand give nothing to act on, as sentences with their lines.
+
+    Said at start and no error there: the coming run may make other results. A row that still has
+    nothing to act on in its own job is an error of that job.
+
+    Args:
+        review: Table of :func:`read_review`.
+        results: The folder of results; records that aren't there yet are no reason to speak.
+    """
+    said = []
+    for line, row in zip(review.index, review.to_dict("records"), strict=True):
+        fault = _idle_move(row, results) if row["disc"] else _idle_verdict(row, results)
+        if fault:
+            said.append(f"review.tsv, line {line}: {fault}")
+    return said
+
+
+def _idle_move(row: dict, results: Path) -> str:
+    record = _record(results / f"locate/sub-{row['subject']}.json")
+    if "discs" not in record:
+        return ""
+    names = [disc["level"] or f"disc-{n}" for n, disc in enumerate(record["discs"], start=1)]
+    if row["disc"] in names:
+        return ""
+    return f"disc is '{row['disc']}'; `locate` found {', '.join(names)}; correct the name"
+
+
+def _idle_verdict(row: dict, results: Path) -> str:
+    record = _record(results / f"register/{row['task']}/sub-{row['subject']}.json")
+    if record.get("status") != "made":
+        return ""
+    stacks = {entry["stack"]: entry for entry in record.get("stacks") or [{"stack": 1, **record}]}
+    wanted = [int(row["stack"])] if row["stack"] else sorted(stacks)
+    if not set(wanted) <= set(stacks):
+        return f"stack is '{row['stack']}'; the subject has {', '.join(map(str, sorted(stacks)))}"
+    bare = [n for n in wanted if not stacks[n].get("posed", True)]
+    if row["verdict"] == "failed" or not bare:
+        return ""
+    return (
+        f"verdict is '{row['verdict']}', but the registration found no pose for stack "
+        f"{', '.join(map(str, bare))}; take the row out or name only the other stacks"
+    )
+
+
+def _record(path: Path) -> dict:
+    """A record, or nothing where it isn't there."""
+    return json.loads(path.read_text()) if path.exists() and path.stat().st_size else {}
 
 
 def registrations(records: list[dict]) -> list[dict]:

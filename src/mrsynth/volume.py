@@ -11,7 +11,7 @@ import numpy as np
 import SimpleITK as sitk
 
 LEVEL = 1
-"""Of compression: the default takes four times as long for a tenth less (docs/decisions.md)."""
+"""Of compression: the default takes five times as long for 7 % less (docs/decisions.md)."""
 
 CHUNK = 2**22
 """Bytes that are packed at a time."""

@@ -1,6 +1,7 @@
 """A writer of small raw DICOM series with known geometry and pixels, for the ingest's tests."""
 
 import pytest
+
 from dicommake import DicomWriter
 
 

@@ -1,5 +1,6 @@
 """Zip and tar archives as folders: what is listed, what is read, and what is refused."""
 
+import errno
 import io
 import stat
 import tarfile
@@ -12,7 +13,7 @@ import pytest
 
 from mrsynth import archives, index, volume
 from mrsynth.convert import convert
-from mrsynth.errors import Refusal
+from mrsynth.errors import Refusal, StudyError
 
 KEY = bytes(32)
 KINDS = ("zip", "tar", "tar.gz", "tgz", "tar.bz2", "tar.xz")
@@ -155,6 +156,17 @@ def test_a_bomb_is_refused_and_leaves_nothing(tmp_path, monkeypatch, kind):
     assert path.stat().st_size < 2**16
     assert code_of(path, cache=tmp_path / "cache") == "ARCHIVE_LIMIT"
     assert not list((tmp_path / "cache").glob("**/*"))
+
+
+def test_a_full_disk_is_the_studys_problem_and_leaves_nothing(series, tmp_path, monkeypatch):
+    def full(path, mode):
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setitem(archives.PACKERS, b"\x1f\x8b", full)
+    path = pack(series, tmp_path / "export.tgz")
+    with pytest.raises(StudyError, match="no space is left"):
+        archives.members(str(path), tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_ordinary_compression_is_no_bomb(series, tmp_path, monkeypatch):

@@ -9,8 +9,9 @@ import zlib
 import numpy as np
 import pydicom
 import pytest
-from canary import BIRTH, FIRST_DAY, TIME, UID_ROOT, WORD, Marker, Search, additional
 from matplotlib.figure import Figure
+
+from canary import BIRTH, FIRST_DAY, TIME, UID_ROOT, WORD, Marker, Search, additional
 
 MARK = f"before {WORD} after".encode()
 
@@ -100,7 +101,7 @@ def test_clean_files_are_clean(tmp_path):
 
 
 def test_a_marked_file_holds_no_unmarked_text(dicom_writer):
-    """Every text, date, time and UID of the file is a mark, or it is in the list of code strings."""
+    """Every text, date, time and UID of the file is a mark, but for what gives it its class."""
     (path,) = dicom_writer.stack([0], StationName="Tower 3", StudyTime="101112")
     dataset = pydicom.dcmread(path)
     Marker("1").mark(dataset)

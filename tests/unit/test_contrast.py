@@ -2,15 +2,15 @@
 
 import pytest
 
-from mrsynth import contrast, elements
+from mrsynth import contrast, wanted
 
 KEY = bytes(32)
 
 
 def values(**entries) -> dict:
     """Header values of an MR slice, empty but for the entries."""
-    empty = dict.fromkeys(elements.NUMBERS) | dict.fromkeys(elements.TEXTS, "")
-    return empty | dict.fromkeys(elements.LISTS, ()) | {"Modality": "MR"} | entries
+    empty = dict.fromkeys(wanted.NUMBERS) | dict.fromkeys(wanted.TEXTS, "")
+    return empty | dict.fromkeys(wanted.LISTS, ()) | {"Modality": "MR"} | entries
 
 
 def spin(tr, te, **entries) -> dict:
@@ -51,6 +51,36 @@ def inverted(ti, **entries) -> dict:
         (values(SeriesDescription="T2* gre"), ""),
         (values(SeriesDescription="T12 level"), ""),
         (values(Modality="CT", SeriesDescription="T2"), ""),
+        (values(SeriesDescription="T1 FLAIR sag"), "T1"),
+        (values(SeriesDescription="T2 FLAIR ax"), "FLAIR"),
+        (values(SeriesDescription="t1w dark-fluid"), "T1"),
+        (values(SeriesDescription="t2_tirm_tra_dark-fluid"), "FLAIR"),
+        (inverted(2200, SeriesDescription="t2_tirm_tra_dark-fluid"), "FLAIR"),
+        (inverted(165, ImageType=("ORIGINAL", "PRIMARY", "R_IR", "R", "IR")), "STIR"),
+        (values(ScanningSequence=("GR",), EchoTime=18.0, SeriesDescription="t2_medic_tra"), ""),
+        (
+            values(ScanningSequence=("GR",), SequenceVariant=("SS",), SeriesDescription="T2 ciss"),
+            "",
+        ),
+        (values(ScanningSequence=("SE", "GR"), SeriesDescription="T2 grase"), "T2"),
+        # Philips: the delay of SPAIR is no inversion recovery.
+        (
+            spin(3500, 90, InversionTime=110, ScanOptions=("FS",), SeriesDescription="T2 SPAIR"),
+            "T2",
+        ),
+        (spin(3500, 90, InversionTime=110, SeriesDescription="t2_spir_sag"), "T2"),
+        (inverted(165, Manufacturer="Philips", SeriesDescription="STIR_TSE_sag"), "STIR"),
+        (inverted(220, Manufacturer="TOSHIBA", EchoTrainLength=12), "STIR"),
+        # GE writes an inversion time of 0 for a plain fast spin echo.
+        (spin(3000, 100, InversionTime=0, Manufacturer="GE MEDICAL SYSTEMS"), "T2"),
+        (spin(550, 12, ImageType=("DERIVED", "PRIMARY", "T2 MAP")), ""),
+        (spin(5000, 80, ImageType=("DERIVED", "PRIMARY", "DIFFUSION", "ADC")), ""),
+        (spin(5000, 80, ImageType=("ORIGINAL", "PRIMARY", "P", "ND")), ""),
+        (spin(5000, 80, ComplexImageComponent="PHASE"), ""),
+        (spin(5000, 80, ImageType=("DERIVED", "PRIMARY", "DIXON", "FAT")), ""),
+        (spin(5000, 80, ImageType=("DERIVED", "PRIMARY", "DIXON", "WATER")), "T2"),
+        (values(AcquisitionContrast="PROTON_DENSITY"), "PD"),
+        (values(AcquisitionContrast="T2_STAR", ScanningSequence=("GR",)), ""),
     ],
 )
 def test_weighting(header, expected):
@@ -67,6 +97,18 @@ def test_weighting(header, expected):
         (("ORIGINAL", "PRIMARY", "M"), "3-plane loc", "localizer"),
         (("ORIGINAL", "PRIMARY", "M"), "location of block", "original"),
         (("DERIVED", "SECONDARY", "MIP"), "", "projection"),
+        (("DERIVED", "SECONDARY", "MIN_IP"), "", "projection"),
+        (("DERIVED", "SECONDARY", "VOLUME", "VRT"), "", "projection"),
+        (("ORIGINAL", "PRIMARY", "LOCALIZER", "CT_SOM5 TOP"), "", "localizer"),
+        (("ORIGINAL", "PRIMARY", "SCANOSCOPE"), "", "localizer"),
+        (("DERIVED", "SECONDARY", "OTHER", "CT_SOM5 PROT"), "Patient Protocol", "screen"),
+        (("DERIVED", "SECONDARY", "SCREEN SAVE"), "", "screen"),
+        (("DERIVED", "SECONDARY", "DOSE_INFO"), "", "screen"),
+        (("ORIGINAL", "PRIMARY", "AXIAL", "CT_SOM5 SPI"), "", "original"),
+        (("ORIGINAL", "PRIMARY", "M", "ND", "NORM"), "protocol 7", "original"),
+        (("DERIVED", "PRIMARY", "DIFFUSION", "ADC", "ND"), "", "derived"),
+        (("ORIGINAL", "PRIMARY", "REFORMATTED", "AVERAGE"), "", "derived"),
+        (("ORIGINAL", "PRIMARY", "M", "ND", "T2 MAP"), "", "derived"),
     ],
 )
 def test_kind(image_type, description, expected):
@@ -79,6 +121,68 @@ def test_fat_suppression_from_options_or_words():
     assert not contrast.fat_suppressed(values(SeriesDescription="offset t2"))
 
 
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({"ScanOptions": ("PFP", "FS")}, True),
+        ({"SeriesDescription": "T2 SPAIR sag"}, True),
+        ({"SeriesDescription": "t2_tse_dixon_sag_W"}, True),
+        ({"ImageType": ("DERIVED", "PRIMARY", "DIXON", "WATER")}, True),
+        ({"SeriesDescription": "WATER: T2 FSE IDEAL"}, True),
+        ({"SeriesDescription": "FAT: T2 FSE IDEAL"}, False),
+        ({"SeriesDescription": "t2_tse_dixon_sag_in"}, False),
+        ({"SeriesDescription": "T2 fsems"}, False),
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "M_FFE", "M", "FFE")}, False),
+    ],
+)
+def test_fat_suppression(header, expected):
+    assert contrast.fat_suppressed(values(**header)) is expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({}, ""),
+        ({"ContrastBolusAgent": "Dotarem"}, "yes"),
+        ({"ContrastBolusAgent": "APPLIED"}, "yes"),
+        ({"ContrastBolusAgent": "NONE"}, "no"),
+        ({"ContrastBolusAgent": "No contrast"}, "no"),
+        ({"ContrastBolusAgent": "NONE", "ContrastBolusVolume": 80.0}, "yes"),
+        ({"SeriesDescription": "T1 SAG +C"}, "yes"),
+        ({"SeriesDescription": "t1_tse_sag_KM"}, "yes"),
+        ({"SeriesDescription": "t1_fs_post_gd"}, "yes"),
+        ({"SeriesDescription": "T1 C+ FS"}, "yes"),
+        ({"SeriesDescription": "LWS nativ 1.0"}, "no"),
+        ({"SeriesDescription": "CT without contrast"}, "no"),
+        ({"SeriesDescription": "T1 pre contrast"}, "no"),
+        ({"SeriesDescription": "non-contrast L-spine"}, "no"),
+        ({"SeriesDescription": "T2 posterior elements"}, ""),
+        ({"SeriesDescription": "iliac crest, ceph"}, ""),
+        ({"SeriesDescription": "AX T2 C-SPINE"}, ""),
+    ],
+)
+def test_contrast_medium(header, expected):
+    assert contrast.medium(values(**header)) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "M", "ND")}, False),
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "P", "ND")}, True),
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "PHASE MAP", "P", "FFE")}, True),
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "R_IR", "R", "IR")}, False),
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "OTHER", "R", "IR")}, False),
+        ({"ImageType": ("ORIGINAL", "PRIMARY", "R_FFE", "R", "FFE")}, True),
+        ({"ComplexImageComponent": "MAGNITUDE", "ImageType": ("ORIGINAL", "PRIMARY", "P")}, False),
+        ({"ComplexImageComponent": "REAL"}, True),
+        ({"Modality": "CT", "ImageType": ("ORIGINAL", "PRIMARY", "P")}, False),
+    ],
+)
+def test_phase(header, expected):
+    assert contrast.phase(values(**header)) is expected
+
+
 def test_vendors_are_known_names_only():
     assert contrast.vendor("SIEMENS Healthineers") == "Siemens"
     assert contrast.vendor("GE MEDICAL SYSTEMS") == "GE"
@@ -87,11 +191,13 @@ def test_vendors_are_known_names_only():
 
 
 def test_unknown_scanners_and_kernels_are_hashed():
-    assert contrast.scanner("MAGNETOM Skyra_fit", KEY) in ("Skyra", "Magnetom")
+    assert contrast.scanner("MAGNETOM Skyra_fit", KEY) == "Skyra"
+    assert contrast.scanner("SOMATOM Force", KEY) == "Force"
     assert contrast.scanner("Dr. Who", KEY).startswith("scn-")
     assert contrast.scanner("Dr. Who", KEY) == contrast.scanner("Dr. Who", KEY)
     assert contrast.scanner("Dr. Who", KEY) != contrast.scanner("Dr. Who", bytes(31) + b"1")
     assert contrast.kernel("B30f", KEY) == "B30f"
     assert contrast.kernel("BONE", KEY) == "BONE"
+    assert contrast.kernel("FC08-H", KEY) == "FC08-H"
     assert contrast.kernel("Hr40f\\3", KEY) == "Hr40f"
     assert contrast.kernel("John Smith", KEY).startswith("krn-")

@@ -1,7 +1,10 @@
 """Decoding in a child: what it does when the decoder hangs, dies or eats the memory."""
 
 import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +63,32 @@ def test_a_decoder_that_dies_costs_one_series():
 
 def test_a_decoder_may_not_take_the_machines_memory():
     assert code_of(eat) == "CORRUPT"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_the_child_ends_with_a_parent_that_was_killed():
+    program = (
+        "import numpy as np, time\nfrom mrsynth import decoder\n"
+        "decoder.decode(np.copy, np.arange(3))\n"
+        "print(*decoder._child._processes, flush=True)\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as parent:
+        child = int(parent.stdout.readline())
+        assert runs(child)
+        parent.kill()
+    for _ in range(100):
+        if not runs(child):
+            return
+        time.sleep(0.1)
+    pytest.fail("the child outlives its parent")
+
+
+def runs(process: int) -> bool:
+    """Whether a process still runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_refusals_come_back_whole_and_errors_without_their_text():

@@ -8,7 +8,7 @@ import pytest
 
 from mrsynth import archives, digests, index
 from mrsynth.convert import convert_stack, read_files
-from mrsynth.errors import Refusal
+from mrsynth.errors import Refusal, StudyError
 
 KEY = bytes(32)
 
@@ -98,6 +98,12 @@ def test_a_file_that_is_gone_is_left_to_convert(study):
     assert error.value.code == "UNREADABLE"
 
 
+def test_a_lost_private_list_is_told(tmp_path):
+    (tmp_path / "index").mkdir()
+    with pytest.raises(StudyError, match="forcerun index"):
+        digests.settle(tmp_path, ["ser-AAAAAAAA"])
+
+
 def test_threads_give_the_same(study, tmp_path):
     _, settle = study
     listed = settle()
@@ -124,3 +130,20 @@ def test_members_of_an_archive_are_digested_too(dicom_writer, tmp_path):
     assert [row["content"] for row in rows] == [digests.digest(path.read_bytes()) for path in paths]
     assert all(archives.MARK in row["path"] for row in rows)
     convert_stack(rows)
+
+
+def test_odd_names_survive_the_lists(dicom_writer, tmp_path):
+    names = ['a"b', "a'b", "a\tb", "a\nb;$(id)", "é\udce9", "#x", " y "]
+    pixels = [np.full((4, 5), n, np.int16) for n in range(len(names))]
+    paths = dicom_writer.stack(range(len(names)), pixels=pixels)
+    for path, name in zip(paths, names, strict=True):
+        path.rename(path.with_name(name))
+    found = index.scan([dicom_writer.folder], key=KEY)
+    index.write_index(found, tmp_path / "s.tsv", tmp_path / "f.tsv", tmp_path / "private")
+    (name,) = found.private
+    digests.settle(tmp_path / "private", [name])
+    rows = read_files(tmp_path / f"private/cohort/{name}.tsv", 1)
+    assert [row["path"].rsplit("/", 1)[1] for row in rows] == names
+    assert all(row["content"] for row in rows)
+    image = convert_stack(rows).image
+    assert [image[0, 0, z] for z in range(len(names))] == list(range(len(names)))

@@ -52,6 +52,7 @@ def test_imports_are_declared():
     """Every third-party package that the code imports is a direct dependency of the conda file."""
     distribution = {
         "ants": "antspyx",
+        "PIL": "pillow",
         "skimage": "scikit-image",
         "yaml": "pyyaml",
         "SimpleITK": "simpleitk",

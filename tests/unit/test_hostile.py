@@ -20,6 +20,7 @@ import numpy as np
 import pydicom
 import pytest
 
+from dicomframes import enhanced
 from dicommake import Grid, Maker, true_volume
 from mrsynth import dicom, files, index, volume
 from mrsynth.convert import convert
@@ -121,6 +122,23 @@ def test_flipped_bytes_are_noticed_or_change_what_they_say(series, tmp_path, pla
     assert 0 < made < FLIPS // 2
 
 
+def test_flipped_bytes_in_a_multi_frame_file_give_all_frames_or_none(tmp_path):
+    """Most of its header is nested; a frame lost or moved must not go unnoticed."""
+    maker = Maker(tmp_path / "made", 1)
+    maker.folder.mkdir()
+    content = maker.save(enhanced(maker, [GRID], "CT", "per-frame", np.arange(6)), "m").read_bytes()
+    start, rng, made = content.index(PIXELS), random.Random(4), 0
+    for _ in range(FLIPS // 2):
+        damaged = bytearray(content)
+        damaged[rng.randrange(start)] ^= rng.randrange(1, 256)
+        _, found = volumes(with_damage(tmp_path / "flip", [content], 0, bytes(damaged)))
+        for array, matrix in found:
+            assert array.shape == GRID.shape
+            assert np.allclose(matrix, GRID.matrix, atol=0.02)
+        made += len(found)
+    assert 0 < made < FLIPS // 2
+
+
 LIES = """
 import resource, sys
 from mrsynth import dicom
@@ -189,6 +207,15 @@ def test_pipes_devices_sockets_and_dead_links_do_not_hang(tmp_path, monkeypatch)
         found = index.scan([tmp_path], key=KEY)
     assert len(found.files) == 5
     assert set(found.files["code"]) == {"UNREADABLE"}
+
+
+def test_an_editors_lock_spoils_no_series(series, tmp_path):
+    _, contents = series
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}.dcm").write_bytes(content)
+    (tmp_path / ".#notes.txt").symlink_to("someone@host.1234")
+    found = index.scan([tmp_path], key=KEY)
+    assert sorted(set(found.files["code"])) == ["", "NOT_DICOM"]
 
 
 def test_a_file_that_hangs_is_left_after_a_while(series, tmp_path, monkeypatch):

@@ -249,6 +249,14 @@ def test_metaimage_headers_are_checked(tmp_path, line, other, code):
     assert found == code or (code == "CORRUPT" and found == "NOT_3D")
 
 
+def test_metaimage_has_several_words_for_the_same(tmp_path):
+    path = tmp_path / "a.mha"
+    sitk.WriteImage(scan(), str(path), useCompression=False)
+    content = path.read_bytes().replace(b"\nOffset =", b"\nOrigin =")
+    path.write_bytes(content.replace(b"\nTransformMatrix =", b"\nRotation ="))
+    assert same_world(imagefiles.read(str(path))[0], scan())
+
+
 @pytest.mark.parametrize(
     ("line", "other", "code"),
     [

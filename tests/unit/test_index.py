@@ -449,3 +449,10 @@ def test_real_trees_are_indexed():
     assert set(found["plane"]) == {"axial"}
     assert found["subject"].nunique() == 2
     assert sorted(found["day"]) == ["0", "0", "2", "32"]
+
+
+def test_a_series_without_any_readable_slice_has_no_age():
+    found = index.columns.persons([{"subject": "A", "series": "ser-1"}])
+    assert found.to_dict("records") == [
+        {"subject": "A", "series": "ser-1", "age_years": "", "sex": ""}
+    ]

@@ -163,6 +163,15 @@ def test_the_reason_against_a_pair_names_the_smallest_interval():
     assert "10 days" in found["message"]
 
 
+def test_dates_shifted_by_an_anonymiser_are_overruled_by_the_sheet():
+    """CT and MR under two IDs, each with a shift of its own: the dates' interval means nothing."""
+    rows = [scan("c1", CT, 0), scan("m1", MR, 4012)]
+    (found,) = build(rows).rows.to_dict("records")
+    assert (found["status"], found["code"]) == ("excluded", "INTERVAL")
+    (found,) = build(rows, [{"subject": "AAAAAAAA", "interval_days": "2"}]).rows.to_dict("records")
+    assert (found["status"], found["interval_days"]) == ("included", "2")
+
+
 def test_notes_are_listed_with_their_image():
     rows = [PAIR[0] | {"contrast": "yes", "notes": "metal"}, PAIR[1] | {"fatsat": "yes"}]
     (found,) = build(rows).rows.to_dict("records")
@@ -235,5 +244,13 @@ def test_two_ids_of_one_person_stay_in_one_fold(tmp_path):
 
 def test_the_exclusion_list_outranks_the_sheet():
     lines = [{"subject": "AAAAAAAA", "exclude": "no"}]
-    found = build(PAIR, lines, listed={"AAAAAAAA"}).rows
-    assert found["code"].tolist() == ["LISTED"]
+    found = build(PAIR, lines, listed={"AAAAAAAA": 2})
+    assert found.rows["code"].tolist() == ["LISTED"]
+    assert found.warnings == []
+
+
+def test_a_mistyped_line_of_the_exclusion_list_is_told_by_its_number():
+    found = build(PAIR, listed={"BBBBBBBB": 7})
+    assert found.rows["status"].tolist() == ["included"]
+    (warning,) = found.warnings
+    assert "exclude.tsv, line 7:" in warning

@@ -160,6 +160,19 @@ def test_midsagittal_follows_the_canal():
         pick([sagittal()], Landmarks([]), slices="midsagittal")
 
 
+@pytest.mark.parametrize("degrees", [0, 12])
+def test_midsagittal_is_found_through_the_registration(degrees):
+    """A patient who lies 9 mm off the scanner's middle, turned, and registered to his CT."""
+    to_moving = rotation(degrees, 2)
+    to_moving[:3, 3] = [200, -40, 700]
+    canal = np.array([[9.0, 30, z] for z in range(-50, 60, 10)])
+    native = Landmarks([], canal @ to_moving[:3, :3].T + to_moving[:3, 3])
+    table = pick([sagittal(slices=9)], native, [to_moving], slices="midsagittal", neighbours=1)
+    assert table["slice"].tolist() == [5, 6, 7]
+    assert table["name"].tolist() == ["midsagittal-1", "midsagittal", "midsagittal+1"]
+    assert table.loc[1, "offset_mm"] == pytest.approx(-1)
+
+
 def test_refusals_and_settings():
     with pytest.raises(Refusal, match="NO_LANDMARKS"):
         pick([stack(0)])

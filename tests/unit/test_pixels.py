@@ -121,6 +121,15 @@ def test_files_of_other_makers_are_equal_to_raw(name):
     assert np.array_equal(found, expected)
 
 
+@pytest.mark.parametrize("name", ["rle", "jpeg-2000", "jpeg-ls", "deflated", "big-endian"])
+def test_every_frame_of_a_compressed_object_is_its_own(dicom_writer, name):
+    planes = np.random.default_rng(0).integers(-500, 500, (4, 40, 36)).astype(np.int16)
+    dataset = dicom_writer.dataset(planes.reshape(160, 36), Rows=40, NumberOfFrames=4)
+    dataset = pixels.read_dataset(str(dicom_writer.save(recoded(dataset, name))))
+    for number in (2, 0, 3, 1):
+        assert np.array_equal(pixels.stored_values(dataset, number), planes[number])
+
+
 @pytest.mark.parametrize(
     ("name", "said", "expected"),
     [

@@ -116,11 +116,11 @@ def test_links_of_nobody_are_refused(tmp_path):
 
 
 def test_the_exclusion_list_has_hospital_ids_and_gives_pseudonyms(tmp_path):
-    assert pseudonym.read_exclusions(tmp_path, KEY) == set()
+    assert pseudonym.read_exclusions(tmp_path, KEY) == {}
     (tmp_path / "links.tsv").write_text("patient_id\tperson\na\tX\nb\tX\n")
     (tmp_path / "exclude.tsv").write_text("patient_id\nb\n# withdrawn\n17\n")
     found = pseudonym.read_exclusions(tmp_path, KEY)
-    assert found == {pseudonym.subject(KEY, "X"), pseudonym.subject(KEY, "17")}
+    assert found == {pseudonym.subject(KEY, "X"): 2, pseudonym.subject(KEY, "17"): 4}
     (tmp_path / "exclude.tsv").write_text("patient\nCanary\n")
     with pytest.raises(StudyError, match=r"exclude\.tsv, line 1") as caught:
         pseudonym.read_exclusions(tmp_path, KEY)

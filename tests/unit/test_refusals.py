@@ -49,7 +49,7 @@ NOT_CODES = {
 """Words with an underscore in capitals that are names of something else."""
 
 
-HEADER_WORDS = ("contrast", "elements", "headers", "notes")
+HEADER_WORDS = ("contrast", "elements", "headers", "imagefiles", "notes")
 """Modules whose words in capitals are mostly those of DICOM headers."""
 
 

@@ -2,7 +2,7 @@
 a verdict, and everything behind a verdict is in the record. The cases are those of
 ``benchmarks/confusion.py``, on coarser phantoms."""
 
-import importlib.util
+import importlib
 import json
 import os
 import re
@@ -46,19 +46,16 @@ QUICK = {
 @pytest.fixture(scope="module")
 def confusion():
     """The benchmark as a module, with phantoms of half a second."""
-    spec = importlib.util.spec_from_file_location("confusion", ROOT / "benchmarks/confusion.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["confusion"] = module
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "benchmarks"))
+        module = importlib.import_module("confusion")
     module.PHANTOM |= {
         "ct_pixel_mm": CT_MM,
         "ct_slice_mm": CT_MM,
         "mr_pixel_mm": 2.5,
-        "blocks_max": 3,
         "block_slices_max": 3,
     }
-    yield module
-    del sys.modules["confusion"]
+    return module
 
 
 @pytest.fixture(scope="module")

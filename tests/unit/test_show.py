@@ -20,6 +20,10 @@ from mrsynth.show.views import follow, on_slice
 from mrsynth.volume import affine, from_array
 
 ROOT = Path(__file__).parents[2]
+GATES = [
+    {"measure": "rival", "value": 0.6, "limit": 0.75, "side": "most", "passed": True},
+    {"measure": "overlap", "value": 0.5, "limit": 0.6, "side": "least", "passed": False},
+]
 WEIGHTS = np.array([0.5, -0.7, 0.3])
 """Grey per mm along x, y, z: any place has its own grey."""
 
@@ -118,7 +122,7 @@ def a_card(tmp_path, landmarks=None, moved=(), **settings):
     registration = {
         "verdict": "review",
         "posed": True,
-        "measures": {"rival": 0.6, "overlap": 0.5, "reasons": ["small overlap"]},
+        "measures": {"gates": GATES, "reasons": ["small overlap"]},
         "stacks": [{"stack": 2, "verdict": "failed", "posed": False, "measures": None}],
     }
     matrices = [np.eye(4)] * len(stacks)
@@ -132,7 +136,6 @@ def a_card(tmp_path, landmarks=None, moved=(), **settings):
         registration,
         figures,
         moved=list(moved),
-        thresholds={"accept_rival": 0.75, "accept_overlap": 0.6},
         **settings,
     )
 
@@ -190,10 +193,22 @@ def test_slices_that_stand_for_no_disc(tmp_path):
     assert none.content["unseen"][0]["name"] == "L4-L5"
 
 
-def test_gates_come_from_the_record_where_it_has_them():
+def test_a_sac_that_was_not_found_waits_behind_the_disc(tmp_path):
+    landmarks = spine()
+    landmarks.discs[1].sac_mm = None
+    found, guessed, _ = a_card(tmp_path, landmarks).content["discs"]
+    assert (found["guessed"], guessed["guessed"]) == (False, True)
+    disc = landmarks.discs[1]
+    offset = np.array(guessed["sac_mm"]) - disc.centre_mm
+    assert np.linalg.norm(offset) == pytest.approx(25, abs=1e-3)
+    assert abs(offset @ disc.normal) < 1e-3
+    assert offset[1] > 20
+
+
+def test_strain_is_one_at_the_threshold():
     own = {"measure": "bone_mm", "value": 2.5, "limit": 2.0, "side": "most", "passed": False}
-    assert gates({"gates": [own], "rival": 0.1}, {"accept_rival": 0.75}) == [own]
-    assert gates({"rival": None}, {"accept_rival": 0.75}) == []
+    assert gates({"gates": [own | {"more": 1}], "rival": 0.1}) == [own]
+    assert gates({"rival": 0.1}) == []
     assert strain(own) == pytest.approx(1.25)
     assert strain(own | {"value": None}) == 0
     assert strain({"measure": "mi", "value": 0.1, "limit": 0.03, "side": "least"}) < 1
@@ -203,7 +218,7 @@ def test_gates_come_from_the_record_where_it_has_them():
 
 def test_schema_and_function_have_the_same_defaults():
     schema = yaml.safe_load((ROOT / "workflow/schemas/show.schema.yaml").read_text())
-    injected = {"moved", "labels", "side", "landmarks_frame", "slices", "thresholds"}
+    injected = {"moved", "labels", "side", "landmarks_frame", "slices"}
     parameters = inspect.signature(card).parameters
     keywords = {n: p.default for n, p in parameters.items() if p.kind is p.KEYWORD_ONLY}
     assert keywords.keys() - injected == schema["properties"].keys()

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mrsynth import study
 from mrsynth.errors import StudyError
@@ -138,3 +139,34 @@ def test_every_key_has_a_description_and_every_optional_key_a_default():
     for name, schema in SCHEMAS.items():
         assert schema.get("additionalProperties") is False, name
         walk(schema, name)
+
+
+def test_a_study_needs_input_of_some_kind():
+    with pytest.raises(StudyError, match="'dicom' and 'volumes' are both empty"):
+        load(dicom=[])
+    loaded = load(dicom=[], volumes=["bids"])
+    assert study.roots(loaded) == ["bids"]
+    assert loaded.config["volume_sheet"] == "config/volumes.tsv"
+    assert "volumes" not in loaded.public()
+    assert "volume_sheet" not in loaded.public()
+
+
+def test_missing_volumes_are_named_and_their_sheet_counts(tmp_path):
+    sheet = tmp_path / "volumes.tsv"
+    loaded = load(dicom=[], volumes=[str(tmp_path / "bids")], volume_sheet=str(sheet))
+    with pytest.raises(StudyError, match=r"'volumes': .*bids' does not exist"):
+        study.check_trees(loaded, tmp_path / "none.tsv")
+    (tmp_path / "bids").mkdir()
+    before = study.tree_key(loaded, made=""), study.cohort_key(loaded)
+    sheet.write_text("path\tsubject\n")
+    assert study.tree_key(loaded, made="") != before[0]
+    assert study.cohort_key(loaded) != before[1]
+    changed = study.tree_key(loaded, made="")
+    (tmp_path / "bids/sub-1_ct.nii").write_text("x")
+    assert study.tree_key(loaded, made="") != changed
+
+
+@pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "config").rglob("*.yaml")))
+def test_every_study_of_the_repository_loads(path):
+    loaded = study.load(yaml.safe_load(path.read_text()), SCHEMAS)
+    assert loaded.tasks

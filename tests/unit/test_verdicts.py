@@ -1,5 +1,7 @@
 """People's verdicts: applied where they are meant, refused where they can't be meant."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,7 @@ from mrsynth.verdicts import (
     apply_review,
     check_review,
     check_usable,
+    idle_rows,
     moves,
     no_review,
     read_review,
@@ -209,6 +212,36 @@ def test_columns_are_checked(tmp_path):
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(StudyError, match="not UTF-8"):
         read_review(path)
+
+
+def test_rows_that_can_do_nothing_are_told_with_their_lines(tmp_path):
+    posed = {"stack": 1, "verdict": "failed", "posed": True}
+    record = {
+        "status": "made",
+        "stacks": [posed, {"stack": 2, "verdict": "failed", "posed": False}],
+    }
+    for name, content in {
+        "register/t2/sub-AAAAAAAA.json": record,
+        "locate/sub-AAAAAAAA.json": {"discs": [{"level": "L3-L4"}, {"level": None}]},
+        "register/t2/sub-BBBBBBBB.json": {"status": "refused"},
+    }.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(content))
+    fine = [
+        GOOD,
+        ("AAAAAAAA", "t2", "2", "failed", "ah", ""),
+        (*MOVED[:4], "disc-2", *MOVED[5:]),
+        ("BBBBBBBB", "t2", "7", "accepted", "ah", ""),
+        ("CCCCCCCC", "t2", "7", "accepted", "ah", ""),
+    ]
+    assert idle_rows(review(*fine), tmp_path) == []
+    idle = [("AAAAAAAA", "t2", stack, "accepted", "ah", "") for stack in ("", "2", "3")]
+    first, second, third, fourth = idle_rows(review(*fine, *idle, MOVED), tmp_path)
+    assert "line 7: verdict is 'accepted', but the registration found no pose for stack 2" in first
+    assert "line 8: verdict is" in second
+    assert "line 9: stack is '3'; the subject has 1, 2" in third
+    assert "line 10: disc is 'L4-L5'; `locate` found L3-L4, disc-2" in fourth
 
 
 def test_names_are_compared_with_the_study():

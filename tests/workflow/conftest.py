@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MACHINE = ("--cores", "2", "--resources", "gpu=1")
 PARTS = ("Snakefile", "workflow", "src", "profiles", "envs")
 
 
@@ -22,13 +23,14 @@ class Checkout:
             copy = shutil.copytree if source.is_dir() else shutil.copy2
             copy(source, folder / part)
         self.environment: dict[str, str] = {}
+        self.prefix: list[str] = []
         (folder / "config").mkdir()
         shutil.copy2(config, folder / "config/config.yaml")
 
     def snakemake(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess:
         """Run snakemake as a user would, in the copy."""
         done = subprocess.run(
-            [sys.executable, "-m", "snakemake", *arguments, "--cores", "2", "--resources", "gpu=1"],
+            [*self.prefix, sys.executable, "-m", "snakemake", *arguments, *MACHINE],
             cwd=self.folder,
             env=os.environ | {"PYTHONPATH": str(self.folder / "src")} | self.environment,
             capture_output=True,
@@ -95,6 +97,6 @@ def make_checkout():
 def changed(finished, tmp_path) -> Checkout:
     """A copy of the finished study, time stamps kept, free to be changed."""
     copy = object.__new__(Checkout)
-    copy.folder, copy.environment = tmp_path / "study", {}
+    copy.folder, copy.environment, copy.prefix = tmp_path / "study", {}, []
     shutil.copytree(finished.folder, copy.folder, symlinks=True)
     return copy

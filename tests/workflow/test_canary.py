@@ -6,6 +6,7 @@ like to quote their input. Afterwards everything that it left is searched.
 """
 
 import csv
+import json
 import os
 import shutil
 from pathlib import Path
@@ -13,9 +14,9 @@ from pathlib import Path
 import pydicom
 import pytest
 import yaml
-from canary import WORD, Marker, Search
 
-from mrsynth import phantom, study
+from canary import WORD, Marker, Search
+from mrsynth import phantom, pseudonym, study
 
 pytestmark = pytest.mark.xdist_group("canary")
 
@@ -23,16 +24,15 @@ ROOT = Path(__file__).parents[2]
 EXPORT = f"{WORD} export"
 PERSONS = ("one", "two", "three")
 """One each to train on, to validate and to test with: the least that a fold needs."""
-CT_OF_NOBODY = 4
 OWN = ("private", "config", "src", "workflow", "Snakefile", "profiles", "envs", EXPORT)
 """What is not an output: the user's input and settings, the private folder, the code."""
 
-PLANTED = '''
+PLANTED = """
 def _planted(dataset):
     import pydicom
 
     raise ValueError(f"{dataset.PatientName} {dataset.PatientID} {dataset}")
-'''
+"""
 
 
 def settings() -> dict:
@@ -69,7 +69,8 @@ def write_export(folder: Path) -> list[str]:
             save(dataset, folder / name)
         shutil.rmtree(plain)
         shutil.rmtree(folder.parent / "truth")
-    first = sorted((folder / f"{WORD}^one").rglob("CT_*"))
+    whole = folder / f"{WORD}^one"
+    first = {kind: sorted(whole.rglob(f"{kind}_*")) for kind in ("CT", "MR")}
     ids += [write_bad(folder, first, name) for name in BAD]
     (folder / f"{WORD}.html").write_text(f"<html>{WORD}</html>")
     (folder / f"{WORD}.zip").write_bytes(b"PK\x03\x04" + WORD.encode())
@@ -81,34 +82,43 @@ def save(dataset: pydicom.Dataset, path: Path) -> None:
     dataset.save_as(path, enforce_file_format=True)
 
 
-BAD = ("cut", "gap", "padding", "decimals", "integers", "text", "person")
+BAD = ("cut", "gap", "padding", "decimals", "integers", "text")
+LATE = "padding"
 
 
-def write_bad(folder: Path, files: list[Path], kind: str) -> str:
-    """A small CT series of one person more that must be refused; returns the ID."""
+def write_bad(folder: Path, files: dict[str, list[Path]], kind: str) -> str:
+    """Small series of one person more that must be refused; returns the ID.
+
+    The person of `LATE` has a pair, whose CT only `convert` can refuse.
+    """
     marker = Marker(kind)
-    place = folder / f"{WORD}^{kind}"
-    for count, path in enumerate(files[: CT_OF_NOBODY + 1]):
-        dataset = pydicom.dcmread(path)
-        dataset.PatientID, dataset.PatientName = marker.patient_id(), f"{WORD}^{kind}"
-        for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-            dataset[name].value = marker.uid(str(dataset[name].value))
-        dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
-        # Heights of their own, since the files' names are shuffled.
-        dataset.ImagePositionPatient = [0, 0, 3 * count + 3 * (kind == "gap" and count > 2)]
-        SPOIL.get(kind, lambda dataset: None)(dataset)
-        target = place / f"{WORD}_{count}"
-        with pydicom.config.disable_value_validation():
-            save(dataset, target)
-        if kind in RENAMED:
-            content = target.read_bytes()
-            for plain, spoilt in RENAMED[kind]:
-                assert plain in content
-                content = content.replace(plain, spoilt)
-            target.write_bytes(content)
-        if kind == "cut" and count == 2:
-            target.write_bytes(target.read_bytes()[:-1000])
+    for modality in ("CT", "MR") if kind == LATE else ("CT",):
+        for count, path in enumerate(files[modality][:5]):
+            dataset = pydicom.dcmread(path)
+            dataset.PatientID, dataset.PatientName = marker.patient_id(), f"{WORD}^{kind}"
+            for name in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
+                dataset[name].value = marker.uid(str(dataset[name].value))
+            dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+            # Heights of their own, since the files' names are shuffled.
+            dataset.ImagePositionPatient = [0, 0, 3 * count + 3 * (kind == "gap" and count > 2)]
+            dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+            target = folder / f"{WORD}^{kind}/{modality}_{WORD}_{count}"
+            write_spoilt(dataset, target, kind if modality == "CT" else "")
+            if kind == "cut" and count == 2:
+                target.write_bytes(target.read_bytes()[:-1000])
     return marker.patient_id()
+
+
+def write_spoilt(dataset, target: Path, kind: str) -> None:
+    """Write a file with the word where numbers should be."""
+    SPOIL.get(kind, lambda dataset: None)(dataset)
+    with pydicom.config.disable_value_validation():
+        save(dataset, target)
+    content = target.read_bytes()
+    for plain, spoilt in RENAMED.get(kind, []):
+        assert plain in content
+        content = content.replace(plain, spoilt)
+    target.write_bytes(content)
 
 
 def _as_text(*keywords):
@@ -162,11 +172,8 @@ def ran(tmp_path_factory, make_checkout):
         said.append(done.stdout + done.stderr)
         return done
 
-    snakemake("cohort")
     write_sheet(place)
-    snakemake("cohort", "--keep-going")
     snakemake()
-    snakemake("--keep-going", *(f"results/convert/sub-{s}_ct.json" for s in unpaired(place)))
     snakemake("--report", "report.html")
     fail(checkout, snakemake, ids)
     return place, said, ids
@@ -182,19 +189,15 @@ def read_rows(path: Path) -> list[dict]:
         return list(csv.DictReader(handle, delimiter="\t"))
 
 
-def unpaired(folder: Path) -> list[str]:
-    """Subjects with a CT alone: those with bad elements that only `convert` reads."""
-    rows = read_rows(folder / "results/cohort/cohort.tsv")
-    return [row["subject"] for row in rows if row["pool"] == "source"]
-
-
-def write_sheet(folder: Path, *extra: str) -> None:
+def write_sheet(folder: Path) -> None:
     """The user's sheet: one subject with a pair into each role."""
-    rows = read_rows(folder / "results/cohort/cohort.tsv")
-    pairs = sorted({row["subject"] for row in rows if row["pool"] == "paired" and row["status"] == "included"})
-    roles = zip(pairs, ("train", "validation", "test"), strict=True)
-    lines = ["subject\tsplit", *(f"{subject}\t{role}" for subject, role in roles), *extra]
-    (folder / "config/cohort.tsv").write_text("\n".join(lines) + "\n")
+    key = pseudonym.read_key(folder / "private")
+    roles = dict(zip((*PERSONS, LATE), ("train", "validation", "test", "train"), strict=True))
+    lines = [
+        f"{pseudonym.subject(key, Marker(person).patient_id())}\t{role}"
+        for person, role in roles.items()
+    ]
+    (folder / "config/cohort.tsv").write_text("\n".join(["subject\tsplit", *lines]) + "\n")
 
 
 def fail(checkout, snakemake, ids: list[str]) -> None:
@@ -214,16 +217,16 @@ def fail(checkout, snakemake, ids: list[str]) -> None:
             text = f"{head}{place}{tail[:body]}\n    _planted(dataset){tail[body:]}"
             break
     module.write_text(text + PLANTED)
-    targets = sorted(str(p.relative_to(folder)) for p in folder.glob("results/convert/*_ct.nii.gz"))
     done = snakemake("--keep-going", "--show-failed-logs", "-R", "convert", fails=True)
     assert "text withheld" in done.stderr + checkout.logs(), "the planted error was raised"
-    assert len(targets) == len(PERSONS)
 
 
 def test_the_study_is_complete(ran):
     folder, _, _ = ran
     assert (folder / "report.html").stat().st_size > 100_000
     assert (folder / "results/conclude/summary.md").is_file()
+    records = [json.loads(p.read_text()) for p in folder.glob("results/convert/*.json")]
+    assert "BAD_PADDING" in {record.get("code") for record in records}
     assert len(list((folder / "results/summarize").rglob("*.tsv"))) >= 5
     rows = read_rows(folder / "results/index/series.tsv")
     assert {row["code"] for row in rows} >= {"CORRUPT", "MISSING_SLICES"}

@@ -1,4 +1,4 @@
-"""New patients and new visits come in; nobody who was there moves, and nothing of his reruns."""
+"""New patients, new visits and the private lists come in; nobody who was there moves."""
 
 import shutil
 from pathlib import Path
@@ -37,12 +37,18 @@ def test_five_patients_more_leave_every_old_row_as_it_was(finished, fresh, tmp_p
         assert len(old) >= 2
         assert len(new) >= len(old) + 5, name
         assert set(old) <= set(new), f"{name}: an old row changed"
-    copy(made[0], tmp_path / "export/again", "first", days=40)
-    grown = lines(tmp_path, "cohort")
-    study.snakemake("cohort")
-    added = set(lines(tmp_path, "cohort")) - set(grown)
-    assert set(grown) <= set(lines(tmp_path, "cohort")), "the first visit keeps its name"
-    (visit,) = [line.split(b"\t")[1].decode() for line in added]
+    grown = set(lines(tmp_path, "cohort"))
+    copy(made[0], tmp_path / "export/again", "first-again", days=40)
+    (tmp_path / "private/links.tsv").write_text("patient_id\tperson\nfirst-again\tfirst\n")
+    (tmp_path / "private/exclude.tsv").write_text("patient_id\nnew-0\n")
+    said = study.snakemake("cohort").stderr
+    assert "a list in the private folder" in said
+    now = set(lines(tmp_path, "cohort"))
+    (withdrawn,) = [line.split(b"\t")[1] for line in grown - now]
+    assert withdrawn != before["cohort"][1].split(b"\t")[1]
+    names = {line.split(b"\t")[1]: line for line in now - grown}
+    assert b"\tLISTED\t" in names.pop(withdrawn)
+    (visit,) = [name.decode() for name in names]
     assert visit.split("_ses-")[0] == before["cohort"][1].split(b"\t")[1].decode()
     plan = study.plan()
     assert f"sub-{visit}_ct.nii.gz" in plan, "a visit is a subject of the workflow"

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.xdist_group("workflow")
 
 AFTER_TRAIN = {"train", "synthesize", "evaluate", "summarize", "plot", "conclude"}
 AFTER_PACK = {"pack"} | AFTER_TRAIN
+SHOWN = {"show", "review"}
 
 
 def test_the_same_command_again_does_nothing(changed):
@@ -21,13 +22,13 @@ def test_the_same_command_again_does_nothing(changed):
 
 def test_one_window_width(changed):
     changed.edit("config/config.yaml", "width_hu: 400", "width_hu: 420")
-    assert set(changed.executed()) == {"window", "crop"} | AFTER_PACK
+    assert set(changed.executed()) == {"window", "crop"} | SHOWN | AFTER_PACK
 
 
 def test_a_registration_setting(changed):
     changed.edit("config/config.yaml", "register: {seed: 1", "register: {seed: 2")
     ran = changed.executed()
-    assert set(ran) == {"register", "warp", "window", "pick", "crop"} | AFTER_PACK
+    assert set(ran) == {"register", "warp", "window", "pick", "crop"} | SHOWN | AFTER_PACK
 
 
 def test_an_evaluation_setting_trains_nothing(changed):
@@ -73,7 +74,17 @@ def test_a_new_subject_spares_the_others(changed):
     new = set(subjects(changed.folder)) - before
     assert len(new) == 1
     ran = changed.executed()
-    for stage in ("convert", "locate", "resample", "register", "warp", "window", "pick", "crop"):
+    for stage in (
+        "convert",
+        "locate",
+        "resample",
+        "register",
+        "warp",
+        "window",
+        "pick",
+        "crop",
+        "show",
+    ):
         assert all(new.copy().pop() in name for name in ran[stage]), stage
     row = next(row for row in rows(changed.folder) if row["subject"] in new)
     role = "train" if float(row["unit"]) >= 0.6 else "other"

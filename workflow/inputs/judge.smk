@@ -24,19 +24,13 @@ def every_page():
 
 
 def show_settings(w):
-    """Settings of `show` with the task's images, the landmarks' frame and the registration's thresholds."""
+    """Settings of `show` with the task's images and the landmarks' frame."""
     task, image = STUDY.task(w.task), STUDY.block("locate")["image"]
-    thresholds = STUDY.block("register", w.task)
     return STUDY.block("show", w.task) | {
         "labels": {side: task[side] for side in ("source", "target")},
         "side": "source" if task["source"] == image else "target",
         "landmarks_frame": landmarks_frame(w.task),
         "slices": STUDY.block("pick", w.task)["slices"],
-        "thresholds": {
-            key: value
-            for key, value in thresholds.items()
-            if key.startswith(("accept_", "fail_"))
-        },
     }
 
 

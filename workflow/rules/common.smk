@@ -116,6 +116,8 @@ def tell(message):
 if workflow.is_main_process:
     for drift in study.drifts(STUDY, Path("results"), provenance.versions()):
         tell(drift)
+    for idle in sheet.idle_rows(Path(STUDY.config["review"]), Path("results")):
+        tell(idle)
     for empty in sheet.empty_folds(COHORT, STUDY.tasks, STUDY.config["cohort"]):
         tell(empty)
 

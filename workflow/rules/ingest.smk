@@ -1,6 +1,6 @@
 """From raw DICOM to volumes.
 
-Inputs: the DICOM trees of `dicom`, config/cohort.tsv (the user's sheet, optional)
+Inputs: the trees of `dicom` and `volumes`, config/cohort.tsv and config/volumes.tsv (the user's sheets, optional)
 Outputs: results/index/, results/cohort/, results/convert/
 Steps: phantom (the demo's input), index, cohort, convert
 """
@@ -80,6 +80,7 @@ checkpoint cohort:
         "logs/cohort/cohort.log",
     conda:
         ENVIRONMENT
+    threads: 4
     params:
         cfg=lambda w: cohort_settings(w),
         code=code("cohort"),
@@ -88,7 +89,7 @@ checkpoint cohort:
 
 
 rule convert:
-    """Turn one stack of one series into a volume in true HU or signal, LPS mm, checked slice by slice."""
+    """Turn one stack of one series into a volume in true HU or signal, LPS mm, checked slice by slice; mask what was not measured."""
     input:
         files=lambda w: series_files(w),
     output:

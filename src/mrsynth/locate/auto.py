@@ -13,7 +13,8 @@ from mrsynth.locate.column import BEYOND_MM, Column, evenly, find_column
 from mrsynth.locate.extend import next_disc
 from mrsynth.locate.grid import Grid, resized, shrunk, turned, upright
 from mrsynth.locate.landmarks import Disc, Landmarks
-from mrsynth.locate.levels import ala_share, names, sacral_disc
+from mrsynth.locate.levels import count_levels, names
+from mrsynth.locate.myelo import without_contrast
 from mrsynth.locate.posture import around, trial_turns, upright_motion
 from mrsynth.locate.refine import Measured, measure
 from mrsynth.locate.sac import DISTANCE_MM, canal_in_plane, sac_centre
@@ -49,13 +50,15 @@ def find(
     small = shrunk(ct, spacing_mm)
     motion, box = scout(small, bone_hu)
     grid = upright(turned(small, motion), spacing_mm, box)
-    canal = find_canal(resized(grid, CANAL_SPACING_MM), bone_hu)
-    column = find_column(grid, canal)
+    canal, layers, found = search(grid, bone_hu)
+    native = without_contrast(grid, [disc for disc in found if disc is not None])
+    if native is not None:
+        grid = native
+        canal, layers, found = search(grid, bone_hu)
     line = evenly(canal, beyond=BEYOND_MM)
-    layers = find_discs(grid, column)
-    found = [measure_disc(grid, layer, column, line) for layer in layers]
-    layers, found = with_ends(grid, layers, found)
     discs, flags = name_discs(grid, layers, found, line, ala)
+    if native is not None:
+        flags.append("MYELO")
     discs = [disc for disc in discs if disc.confidence >= least_confidence]
     if not discs:
         raise Refusal(
@@ -66,6 +69,16 @@ def find(
         )
     log.info("%d discs: %s", len(discs), ", ".join(str(disc.level) for disc in discs))
     return Landmarks(discs, canal, body_hu, "auto", flags).moved(np.linalg.inv(motion))
+
+
+def search(grid: Grid, bone_hu: float) -> tuple[np.ndarray, list[Candidate], list[Measured | None]]:
+    """Canal (n, 3), layers that may be discs, and the same measured (None where that failed)."""
+    canal = find_canal(resized(grid, CANAL_SPACING_MM), bone_hu)
+    column = find_column(grid, canal)
+    line = evenly(canal, beyond=BEYOND_MM)
+    layers = find_discs(grid, column)
+    found = [measure_disc(grid, layer, column, line) for layer in layers]
+    return canal, *with_ends(grid, layers, found)
 
 
 def scout(ct: sitk.Image, bone_hu: float) -> tuple[np.ndarray, np.ndarray]:
@@ -146,24 +159,23 @@ def name_discs(
     canal: np.ndarray,
     ala: float,
 ) -> tuple[list[Disc], list[str]]:
-    """Discs with levels (cranial to caudal) and flags; sacral remnant discs are left out."""
-    shares = np.array(
-        [
-            np.nan
-            if disc is None
-            else ala_share(grid, disc.centre, disc.normal, disc.ahead, disc.height)
-            for disc in found
-        ]
-    )
-    log.info("share of bone beside the vertebra below: %s", np.round(shares, 2).tolist())
-    last = sacral_disc(shares, ala)
-    flags = []
-    if last is None:
+    """Discs with levels (cranial to caudal) and flags; sacral remnant discs are left out.
+
+    Where the sacrum isn't seen, or the ribs or a bony bridge say that the usual five lumbar
+    vertebrae aren't there, no disc gets a name: counted from the sacrum it would be another one
+    than counted from the ribs.
+    """
+    count = count_levels(grid, found, ala)
+    log.info("%s", count)
+    levels, flags = [None] * len(found), []
+    if count.last is None:
         flags.append("NO_SACRUM")
-        levels = [None] * len(found)
     else:
-        layers, found = layers[: last + 1], found[: last + 1]
+        layers, found = layers[: count.last + 1], found[: count.last + 1]
         levels = names(len(found))[::-1]
+    if count.transitional:
+        flags.append("TRANSITIONAL")
+        levels = [None] * len(found)
     discs = []
     for level, layer, disc in zip(levels, layers, found, strict=True):
         if disc is None:

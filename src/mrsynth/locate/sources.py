@@ -9,27 +9,18 @@ import pandas as pd
 import SimpleITK as sitk
 from scipy import ndimage
 
-from mrsynth.errors import Refusal, StudyError
+from mrsynth.errors import Refusal
 from mrsynth.geometry import fit_plane, frame, project_to_plane, unit
 from mrsynth.locate.canal import find_canal
 from mrsynth.locate.column import BEYOND_MM, evenly
 from mrsynth.locate.grid import Grid, upright
 from mrsynth.locate.landmarks import Disc, Landmarks
 from mrsynth.locate.levels import VERTEBRAE
+from mrsynth.locate.numbering import EXTRA, ORDER, neighbours, table_of
 from mrsynth.locate.refine import measure
 from mrsynth.locate.sac import canal_in_plane
 from mrsynth.volume import read_volume
 
-# Values of S1, L5 … L1, T12 … T1 in the label maps of known tools. `totalsegmentator`: classes of
-# its task `total`, version 2 (S1 apart from the sacrum). `verse`: VerSe 2020, also SPINEPS and
-# TPTBox. `totalspineseg`: its step 2 output, where 50 is the whole sacrum.
-NUMBERINGS = {
-    "totalsegmentator": dict(zip(VERTEBRAE, range(26, 44), strict=True)),
-    "verse": dict(zip(VERTEBRAE, [26, *range(24, 7, -1)], strict=True)),
-    "totalspineseg": dict(
-        zip(VERTEBRAE, [50, *range(45, 40, -1), *range(32, 20, -1)], strict=True)
-    ),
-}
 # Label maps as if they were CT: bone and soft tissue.
 BONE_HU, SOFT_HU = 400.0, 30.0
 # Voxel size label maps are measured at; half of the usual 1.5 mm loses nothing.
@@ -67,21 +58,24 @@ def from_labels(
 
     Args:
         labels: Label map (whole vertebrae or their bodies), any orientation, in the CT's frame.
-        numbering: A name of ``NUMBERINGS``, or a table of vertebra (``L4``) to label value.
+        numbering: A name of ``numbering.NUMBERINGS``, ``auto``, or a table of vertebra (``L4``) to
+            label value.
         body_hu: Handed on.
         canal: The canal's centre line (n, 3) from the CT, cranial to caudal; without it, it is
             looked for among the arches of the labelled vertebrae.
 
     Raises:
         StudyError: For an unknown numbering.
-        Refusal: ``NO_DISC`` if no two neighbouring vertebrae are labelled.
+        Refusal: ``NO_DISC`` if no two neighbouring vertebrae are labelled; ``BAD_NUMBERING`` if
+            the numbering doesn't fit or, with ``auto``, isn't clear.
     """
-    table = _numbering(numbering)
+    table = table_of(numbering, labels)
     image = _around(sitk.Cast(labels, sitk.sitkFloat32))
     present = np.unique(sitk.GetArrayViewFromImage(image))
     grids = {name: _mask(image, value) for name, value in table.items() if value in present}
     grids = {name: grid for name, grid in grids.items() if grid.values.sum() >= LEAST_VOXELS}
-    pairs = [p for p in pairwise(VERTEBRAE) if set(p) <= set(grids)]
+    there = [name for name in ORDER if name in grids]
+    pairs = [pair for pair in pairwise(there) if neighbours(*pair)]
     if not pairs:
         raise Refusal(
             "NO_DISC",
@@ -105,7 +99,10 @@ def from_labels(
             f"no two facing endplates between the {len(grids)} labelled vertebrae",
             "check the label map in a viewer",
         )
-    return Landmarks(discs[::-1], canal, body_hu, "labels", [] if len(canal) else ["NO_CANAL"])
+    flags = [] if len(canal) else ["NO_CANAL"]
+    if set(EXTRA) & set(grids):
+        flags.append("TRANSITIONAL")
+    return Landmarks(discs[::-1], canal, body_hu, "labels", flags)
 
 
 def from_landmarks(path: str | Path, body_hu: float = -300.0) -> Landmarks:
@@ -148,21 +145,6 @@ def from_landmarks(path: str | Path, body_hu: float = -300.0) -> Landmarks:
         discs.append(_placed(level, centres[level], normal, dict(places[level])))
     canal = np.array([disc.sac_mm for disc in discs if disc.sac_mm is not None]).reshape(-1, 3)
     return Landmarks(discs, canal, body_hu, "landmarks", sorted(set(flags)))
-
-
-def _numbering(numbering: str | dict[str, int]) -> dict[str, int]:
-    if isinstance(numbering, dict):
-        unknown = set(numbering) - set(VERTEBRAE)
-        if unknown:
-            raise StudyError(
-                f"locate.numbering: {sorted(unknown)[0]!r} is no vertebra such as `L4`"
-            )
-        return numbering
-    if numbering not in NUMBERINGS:
-        raise StudyError(
-            f"locate.numbering is {numbering!r}, it must be one of {', '.join(NUMBERINGS)}"
-        )
-    return NUMBERINGS[numbering]
 
 
 def _around(image: sitk.Image) -> sitk.Image:

@@ -20,7 +20,7 @@ BONE_HU = 250.0
 """Above marrow, contrast-filled vessels and the partial volume of thin bone with soft tissue."""
 
 RIDGE_HU = 100.0
-"""A ridge rises by so much over both ends of the profile, or it is the flank of something thicker."""
+"""A ridge rises by so much over both ends of the profile, else it is a flank."""
 
 REACH_MM = 8.0
 """Half the length of a profile: beyond the thickness of any cortex, within that of a disc."""

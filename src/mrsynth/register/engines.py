@@ -16,6 +16,16 @@ SHARE = 0.2
 
 ITERATIONS = 100
 
+SMALL = {
+    "rigid": sitk.VersorRigid3DTransform,
+    "similarity": sitk.Similarity3DTransform,
+    "affine": lambda: sitk.AffineTransform(3),
+}
+"""SimpleITK's transform of each kind."""
+
+ANTS = {"rigid": "Rigid", "similarity": "Similarity", "affine": "Affine"}
+"""ANTs' name of each kind."""
+
 
 def engine_pose(
     fixed: sitk.Image, moving: sitk.Image, mask: sitk.Image, start: np.ndarray, settings: Settings
@@ -43,11 +53,12 @@ def engine_pose(
 def _simpleitk(fixed, moving, mask, start, settings) -> np.ndarray:
     mask = sitk.Resample(mask, fixed, sitk.Transform(), sitk.sitkNearestNeighbor)
     pose = start
-    kinds = ["rigid", "affine"] if settings.transform == "affine" else ["rigid"]
+    kinds = ["rigid", settings.transform] if settings.transform != "rigid" else ["rigid"]
     for kind in kinds:
         method = sitk.ImageRegistrationMethod()
-        method.SetGlobalDefaultNumberOfThreads(1)
-        method.SetNumberOfThreads(1)
+        if settings.deterministic:
+            # Threads add up the metric in the order in which they end.
+            method.SetNumberOfThreads(1)
         method.SetMetricAsMattesMutualInformation(32)
         method.SetMetricFixedMask(mask)
         method.SetMetricSamplingStrategy(method.RANDOM)
@@ -63,7 +74,7 @@ def _simpleitk(fixed, moving, mask, start, settings) -> np.ndarray:
         method.SetSmoothingSigmasPerLevel([0.5 * level for level in settings.levels_mm])
         method.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
         base = transform_of(pose)
-        small = sitk.VersorRigid3DTransform() if kind == "rigid" else sitk.AffineTransform(3)
+        small = SMALL[kind]()
         small.SetCenter(
             fixed.TransformContinuousIndexToPhysicalPoint(
                 ((np.array(fixed.GetSize()) - 1) / 2).tolist()
@@ -77,6 +88,9 @@ def _simpleitk(fixed, moving, mask, start, settings) -> np.ndarray:
 
 
 def _ants(fixed, moving, mask, start, settings) -> np.ndarray:
+    if settings.deterministic:
+        # ITK inside ANTs reads this when it is loaded; threads add up the metric as they end.
+        os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     try:
         import ants
     except ImportError as error:
@@ -85,7 +99,9 @@ def _ants(fixed, moving, mask, start, settings) -> np.ndarray:
             "simpleitk, or install antspyx."
         ) from error
     mask = sitk.Resample(mask, fixed, sitk.Transform(), sitk.sitkNearestNeighbor)
-    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+    # The seed reaches antsRegistration by this alone; `on` would refuse every transform but one
+    # family of deformations.
+    ants.config.set_ants_deterministic(on=False, seed_value=settings.seed)
     with tempfile.TemporaryDirectory(prefix="mrsynth-ants-") as folder:
         first = os.path.join(folder, "start.mat")
         # ANTs reads ITK's matrix files; .mat keeps double precision.
@@ -93,11 +109,10 @@ def _ants(fixed, moving, mask, start, settings) -> np.ndarray:
         result = ants.registration(
             _to_ants(ants, fixed),
             _to_ants(ants, moving),
-            type_of_transform="Affine" if settings.transform == "affine" else "Rigid",
+            type_of_transform=ANTS[settings.transform],
             initial_transform=[first],
             mask=_to_ants(ants, sitk.Cast(mask, sitk.sitkFloat32)),
             aff_random_sampling_rate=SHARE,
-            random_seed=settings.seed,
             singleprecision=False,
             outprefix=os.path.join(folder, "out"),
         )

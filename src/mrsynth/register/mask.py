@@ -17,7 +17,7 @@ BRIDGE_MM = 5.0
 """Erosion that parts brain from scalp, eyes and neck; meninges and vessels are thinner."""
 
 MARGIN_MM = 2.0
-"""The brain grows back by this more than it was eroded: its rim is an edge that both images show."""
+"""Rim around the brain that is kept: its surface is an edge that both images show."""
 
 
 def picture_mask(image: sitk.Image, settings: Settings, given: sitk.Image | None):
@@ -33,8 +33,8 @@ def brain(image: sitk.Image) -> sitk.Image:
     """Brain of a head MR (T1 or T2), on a grid of about 2 mm (uint8).
 
     Signal above half of Otsu's threshold, eroded until the skull's dark layer parts what is inside
-    from the scalp; the component whose middle lies deepest in the head counts, grown back and its
-    holes filled.
+    from the scalp; the component with the greatest sum of depths in the head counts, grown back
+    within the signal, its holes filled.
     """
     small = shrink(image, GRID_MM)
     array = to_array(small).astype(np.float32)
@@ -49,7 +49,14 @@ def brain(image: sitk.Image) -> sitk.Image:
     # Depth summed: a large and deep part beats a large shallow one (scalp) and a small deep one.
     weight = ndimage.sum(depth, core, np.arange(1, count + 1))
     kept = core == 1 + int(np.argmax(weight))
-    grown = ndimage.distance_transform_edt(~kept, sampling=spacing) <= BRIDGE_MM + MARGIN_MM
+    # Through signal only: across the dark skull the scalp would be within reach.
+    for number in range(1, round(BRIDGE_MM / spacing[1]) + 1):
+        through = number % max(1, round(spacing[0] / spacing[1])) == 0
+        cross = ndimage.generate_binary_structure(3, 1)
+        if not through:
+            cross[[0, 2]] = False
+        kept = ndimage.binary_dilation(kept, cross, mask=head)
+    grown = ndimage.distance_transform_edt(~kept, sampling=spacing) <= MARGIN_MM
     closed = np.stack([ndimage.binary_fill_holes(plane) for plane in grown])
     return _like(closed & filled, small)
 

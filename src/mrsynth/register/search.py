@@ -142,9 +142,7 @@ def refine(
     return Candidate(best, joint(sides, best)[0], bounded)
 
 
-def ascend(
-    sides, poses, steps: int = STEPS, tolerance: float = TOLERANCE
-) -> list[Candidate]:
+def ascend(sides, poses, steps: int = STEPS, tolerance: float = TOLERANCE) -> list[Candidate]:
     """Refine every pose rigidly; best first."""
     refined = [refine(sides, pose, steps=steps, tolerance=tolerance) for pose in poses]
     return sorted(refined, key=lambda candidate: -candidate.value)
@@ -157,7 +155,7 @@ def world_of(sides: tuple[Side, ...]) -> np.ndarray:
 
 
 def centre_of(sides: tuple[Side, ...], pose: np.ndarray | None = None) -> np.ndarray:
-    """Their mean [3]; that of the inverse samples as a pose sees them, where there are no others."""
+    """Their mean [3]; without them that of the inverse samples as a pose sees them."""
     if any(not side.inverse for side in sides):
         return world_of(sides).mean(axis=0)
     world = np.concatenate([group.world for group in sides[0].groups])

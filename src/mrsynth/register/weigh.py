@@ -19,7 +19,8 @@ RESTART_MM, RESTART_DEG = 10.0, 15.0
 """Shift and turn of the restarts: beyond any accuracy, within reach of an ascent."""
 
 RESTART_SAMPLES = 8000
-"""Samples of a restart: its end need not be finer than the 2.5 mm that are asked of it."""
+"""Samples of a restart in each direction: its end need not be finer than the 2.5 mm that are
+asked of it."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def restart(pair: Pair, coarse: View, matrix: np.ndarray) -> Restarts:
     apart = [search.refine(sides, pose, tolerance=quick).pose for pose in moved]
     number = min(1, len(settings.levels_mm) - 1)
     view = pair.view(number, [matrix, *apart])
-    sides = view.sides(seed=settings.seed + 3, count=RESTART_SAMPLES)
+    sides = view.sides(seed=settings.seed + 3, count=RESTART_SAMPLES * (1 + pair.symmetric))
     return Restarts(
         [search.refine(sides, pose) for pose in first],
         [search.refine(sides, pose) for pose in apart],
@@ -72,7 +73,7 @@ def agreement(pair: Pair, matrix: np.ndarray, again: Restarts) -> dict:
     number = min(1, len(settings.levels_mm) - 1)
     poses = [end.pose for end in (*again.turned, *again.levels)]
     sides = pair.view(number, [matrix, *poses]).sides(
-        seed=settings.seed + 3, count=RESTART_SAMPLES
+        seed=settings.seed + 3, count=RESTART_SAMPLES * (1 + pair.symmetric)
     )
     world = search.world_of(sides)
     centre = world.mean(axis=0)
@@ -82,9 +83,7 @@ def agreement(pair: Pair, matrix: np.ndarray, again: Restarts) -> dict:
     value = joint(sides, matrix)[0]
     far = search.perturbed(matrix, centre, 2 * search.APART_MM)
     floor = float(np.median([joint(sides, pose)[0] for pose in far]))
-    elsewhere = [
-        joint(sides, pose)[0] for pose in poses if search.distinct(pose, matrix, centre)
-    ]
+    elsewhere = [joint(sides, pose)[0] for pose in poses if search.distinct(pose, matrix, centre)]
     rival = (max(elsewhere) - floor) / max(value - floor, 1e-9) if elsewhere else None
     return {
         "restart_mm": float(np.median(off)),
@@ -111,7 +110,12 @@ def measures(pair: Pair, coarse: View | None, matrix: np.ndarray, kind: str, thi
     centre = world.mean(axis=0)
     value = joint(sides, matrix)[0]
     chance = joint(_shuffled(sides, settings.seed), matrix)[0]
-    others = [joint(sides, pose)[0] for pose in search.perturbed(matrix, centre, PEAK_SHIFT_MM)]
+    top, peak = matrix, value
+    if pair.symmetric:
+        # Between two grids this level's peak may lie a millimetre beside that of the finest.
+        best = search.refine(sides, matrix)
+        top, peak = best.pose, best.value
+    others = [joint(sides, pose)[0] for pose in search.perturbed(top, centre, PEAK_SHIFT_MM)]
     halves = [
         search.refine(view.sides(seed=settings.seed + half, share=0.5, thick=thick), matrix).pose
         for half in (1, 2)
@@ -121,8 +125,8 @@ def measures(pair: Pair, coarse: View | None, matrix: np.ndarray, kind: str, thi
         "transform": kind,
         "mi": value - chance,
         "overlap": common(coarse or view, matrix),
-        "peak": float(np.mean([other < value for other in others])),
-        "sharpness": float((value - np.mean(others)) / max(value - chance, 1e-9)),
+        "peak": float(np.mean([other < peak for other in others])),
+        "sharpness": float((peak - np.mean(others)) / max(peak - chance, 1e-9)),
         "repeat_mm": float(np.median(displacement(*halves, world))),
         **motion(matrix, world),
     }
@@ -150,7 +154,10 @@ def mirror(pair: Pair, matrix: np.ndarray) -> float:
     across = np.diag([-1.0, 1, 1])
     floor = joint(_shuffled(sides, pair.settings.seed), matrix)[0]
     # Either header may have lost the patient's left and right to a turn.
-    images = [search.about(across, there, there) @ matrix, matrix @ search.about(across, centre, centre)]
+    images = [
+        search.about(across, there, there) @ matrix,
+        matrix @ search.about(across, centre, centre),
+    ]
     best = max(search.refine(sides, pose).value for pose in images)
     return (best - floor) / max(joint(sides, matrix)[0] - floor, 1e-9)
 

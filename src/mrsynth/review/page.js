@@ -16,9 +16,12 @@ const MEASURES = {
   repeat_mm: "two halves of the samples differ by, mm",
   peak: "share of disturbed poses that fit worse",
   inverse_mm: "there and back again misses by, mm",
-  inverse_deg: "there and back again misses by, °",
+  restart_mm: "other starts end apart by, mm",
   bone_mm: "bone to bone, mm",
-  starts_mm: "other starts end apart by, mm",
+  mirror: "information of the mirror image, share of the winner's",
+  mirror_whole: "the same, all stacks together",
+  sharpness: "how sharply the fit falls off around the pose",
+  sharpness_whole: "the same, all stacks together",
 };
 const NUDGE = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const NUDGE_MM = 0.5, HALF_PLANE_MM = 26, HALF_CUT_MM = 34, GRIP_MM = 6, CROSS_MM = 3;
@@ -129,6 +132,7 @@ function original(disc, point) {
   const found = content(current).discs.find((entry) => entry.name === disc);
   return found && found[`${point}_mm`];
 }
+function guessed(disc) { return content(current).discs.find((entry) => entry.name === disc).guessed; }
 function place(disc, point) {
   const moved = (mine().moved[current] || {})[`${disc}/${point}`];
   return moved ? moved.mm : original(disc, point);
@@ -256,6 +260,7 @@ function handle(svg, view, disc, point) {
     node.setAttribute("transform", `translate(${at[0]} ${at[1]})`);
     node.setAttribute("aria-label", `${point} of ${disc}, ${place(disc, point).map((value) => value.toFixed(1)).join(", ")} mm`);
     node.classList.toggle("moved", moved);
+    node.classList.toggle("unknown", point === "sac" && !moved && guessed(disc));
     ghost.setAttribute("cx", was[0]);
     ghost.setAttribute("cy", was[1]);
     ghost.toggleAttribute("hidden", !moved);
@@ -354,9 +359,10 @@ function slice(card, view) {
     pair.append(svg);
   }
   const about = [`stack ${view.stack}, slice ${view.slice}`];
-  if (view.offset_mm !== null) about.push(`${view.offset_mm.toFixed(1)} mm off`);
+  if (view.offset_mm !== null) about.push(`${Math.abs(view.offset_mm).toFixed(1)} mm off`);
   if (view.angle_deg !== null) about.push(`${view.angle_deg.toFixed(1)}° tilted`);
   if (view.status !== "picked") about.push(`left out: ${CODES[view.code] || view.code}`);
+  if (disc && disc.guessed) about.push("sac not found: drag × to it");
   const judged = card.registration && card.registration.stacks.find((part) => part.stack === view.stack);
   const caption = el("figcaption", {}, el("b", { text: `${view.name} ` }), about.join(" · "));
   if (judged) caption.append(" · ", el("span", { class: `is-${judged.verdict}`, text: judged.verdict }));
@@ -368,15 +374,17 @@ function slice(card, view) {
 function measures(judged) {
   const columns = [["whole", judged], ...judged.stacks.map((part) => [`stack ${part.stack}`, part])];
   if (judged.stacks.length === 1) columns.pop();
-  const names = [...new Set(columns.flatMap(([, part]) => part.gates.map((gate) => gate.measure)))];
+  /* One measure may have two thresholds, one for failure and one for acceptance. */
+  const key = (gate) => `${gate.measure} ${gate.side} ${gate.limit}`;
+  const names = [...new Set(columns.flatMap(([, part]) => part.gates.map(key)))];
   const body = el("tbody");
   body.append(el("tr", {}, el("td", { text: "verdict" }), el("td"), ...columns.map(([, part]) =>
     el("td", {}, el("span", { class: `is-${part.verdict}`, text: part.verdict + (part.posed ? "" : ", no pose") })))));
   for (const name of names) {
-    const gates = columns.map(([, part]) => part.gates.find((gate) => gate.measure === name));
-    const one = gates.find(Boolean);
+    const gates = columns.map(([, part]) => part.gates.find((gate) => key(gate) === name));
+    const one = gates.find(Boolean), measure = one.measure;
     const limit = one.limit === null ? "" : `${one.side === "most" ? "at most" : "at least"} ${number(one.limit)}`;
-    body.append(el("tr", {}, el("td", { text: MEASURES[name] || name.replace(/_mm$/, ", mm").replace(/_deg$/, ", °").replaceAll("_", " ") }),
+    body.append(el("tr", {}, el("td", { text: MEASURES[measure] || measure.replace(/_mm$/, ", mm").replace(/_deg$/, ", °").replaceAll("_", " ") }),
       el("td", { class: "limit", text: limit }),
       ...gates.map((gate) => el("td", { class: gate && gate.passed === false ? "bad" : null, text: gate ? number(gate.value) : "" }))));
   }

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
+from mrsynth.geometry import frame
 from mrsynth.locate.landmarks import Disc, Landmarks
 from mrsynth.pick import named
 from mrsynth.show.gates import gates, strain
@@ -33,6 +34,10 @@ FIGURE_SHARES = {"register": 0.65, "locate": 0.35}
 
 LEAST_FIGURE_BYTES = 40_000
 """Below this a figure can't be read."""
+
+SAC_BEHIND_MM = 25.0
+"""Where a sac that wasn't found waits to be placed: half a lumbar disc's depth and half a canal's
+behind the disc's centre."""
 
 BASE64 = 4 / 3
 """Growth of bytes written as text."""
@@ -66,7 +71,6 @@ def card(
     side: str = "source",
     landmarks_frame: str = "moving",
     slices: str = "discs",
-    thresholds: dict | None = None,
     pixel_mm: float = 0.75,
     extent_mm: float = 120.0,
     sagittal_mm: float = 1.0,
@@ -88,7 +92,6 @@ def card(
         side: Which side's image holds the landmarks, ``source`` or ``target``.
         landmarks_frame: Which image's frame that is, ``moving`` or ``fixed``.
         slices: As in :func:`mrsynth.pick.pick`.
-        thresholds: Settings of `register`, for records that don't hold their thresholds.
         pixel_mm: Pixels of the views of slices, mm.
         extent_mm: Side of these views, mm.
         sagittal_mm: Pixels of the sagittal views, mm.
@@ -124,7 +127,7 @@ def card(
     content = {
         "labels": labels or {"source": "source", "target": "target"},
         "slices": slices,
-        "registration": _judged(registration, len(target), thresholds or {}),
+        "registration": _judged(registration, len(target)),
         "views": views,
         "unseen": [_told(row) for row in picks[picks["stack"].isna()].to_dict("records")],
         "discs": [_points(name, disc) for name, disc in discs.items()],
@@ -201,6 +204,10 @@ def _points(name: str, disc: Disc) -> dict:
     for key in ("centre_mm", "normal", "sac_mm", "ventral_mm"):
         value = getattr(disc, key)
         points[key] = None if value is None else [round(float(v), 4) for v in value]
+    points["guessed"] = disc.sac_mm is None
+    if disc.sac_mm is None:
+        behind = disc.centre_mm + SAC_BEHIND_MM * frame(disc.normal, np.array([0.0, 1.0, 0.0]))[0]
+        points["sac_mm"] = [round(float(v), 4) for v in behind]
     return points
 
 
@@ -213,14 +220,14 @@ def _lines(views: list[dict], stacks, matrices) -> list[dict]:
     ]
 
 
-def _judged(registration: dict, stacks: int, thresholds: dict) -> dict | None:
+def _judged(registration: dict, stacks: int) -> dict | None:
     """Verdict, reasons and measures with their thresholds, of the whole and of each stack."""
     if not registration:
         return None
 
     def entry(part: dict) -> dict:
         measures = part.get("measures") or {}
-        found = gates(measures, thresholds)
+        found = gates(measures)
         verdict = part.get("verdict") or "failed"
         return {
             "verdict": verdict,
