@@ -3,6 +3,7 @@
     python benchmarks/locate.py real --shared ../shared
     python benchmarks/locate.py cuts --shared ../shared
     python benchmarks/locate.py phantoms --numbers 101 102 103
+    python benchmarks/locate.py variants
     python benchmarks/locate.py large
 
 `real` disturbs ``totalseg_spine`` (flips, rotations, other voxels, noise, combinations); `cuts`
@@ -35,6 +36,7 @@ from mrsynth import geometry, volume
 from mrsynth.errors import Refusal
 from mrsynth.locate import locate
 from mrsynth.phantom import simulate
+from mrsynth.phantom.variants import VARIANTS
 
 LEVELS = ("T12-L1", "L1-L2", "L2-L3", "L3-L4", "L4-L5", "L5-S1")
 # A seed of its own, so that no phantom of the demo (seed 20200) is among these.
@@ -46,7 +48,7 @@ AIR_HU = -1000.0
 def main() -> None:
     """Run one part."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["real", "cuts", "phantoms", "large", "one"])
+    parser.add_argument("part", choices=["real", "cuts", "phantoms", "variants", "large", "one"])
     parser.add_argument("--shared", type=Path, default=Path("../shared"))
     parser.add_argument("--numbers", type=int, nargs="+", default=list(range(101, 113)))
     parser.add_argument("--only", default="", help="cases whose name holds this text")
@@ -58,6 +60,8 @@ def main() -> None:
         cuts(options.shared)
     elif options.part == "phantoms":
         phantoms(options.numbers)
+    elif options.part == "variants":
+        variants(options.numbers[:2])
     elif options.part == "large":
         large()
     else:
@@ -78,7 +82,7 @@ def reference(shared: Path) -> tuple[sitk.Image, dict[str, tuple[np.ndarray, np.
 
 
 def body_gaps(labels: sitk.Image, body: sitk.Image) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Centres and normals of the gaps between labelled bodies (26 = S1 … 32 = T12), caudal first."""
+    """Centres and normals of the gaps between labelled bodies, from L5-S1 (27, 26) to T12-L1."""
     matrix = volume.affine(labels)
     values = volume.to_array(labels)
     bodies = [
@@ -334,6 +338,27 @@ def of_phantom(number: int, person) -> list[tuple]:
     return rows
 
 
+def variants(numbers: list[int]) -> None:
+    """Phantoms that are counted wrongly from the sacrum: nothing may get a name."""
+    print("variant\tphantom\tfound\tnamed\tcentre_mm\tangle_deg\tflags")
+    for variant in VARIANTS:
+        for number in numbers:
+            person = simulate(
+                number, seed=SEED, series=["ct"], variant=variant, ct_pixel_mm=1.2, ct_slice_mm=1.5
+            )
+            truth = {
+                disc["level"]: (np.array(disc["ct"]["centre_mm"]), np.array(disc["ct"]["normal"]))
+                for disc in person.truth["discs"][1:]
+            }
+            row = judge(person.images["ct"][0], truth)
+            print(
+                f"{variant or 'usual'}\t{number}\t{row['found']}/{row['discs']}\t"
+                f"{row['found'] - row['unnamed']}\t{row['centre_mm']:.2f}\t"
+                f"{row['angle_deg']:.2f}\t{','.join(row['flags'])}",
+                flush=True,
+            )
+
+
 # Time and memory ------------------------------------------------------------------------------
 
 
@@ -341,7 +366,9 @@ def large() -> None:
     """CPU seconds and peak memory of reading and locating in a 512×512×400 CT."""
     person = simulate(101, seed=SEED, series=["ct"])
     ct = person.images["ct"][0]
-    step = [n * s / m for n, s, m in zip(ct.GetSize(), ct.GetSpacing(), (512, 512, 400))]
+    step = [
+        n * s / m for n, s, m in zip(ct.GetSize(), ct.GetSpacing(), (512, 512, 400), strict=True)
+    ]
     big = sitk.Resample(
         ct,
         (512, 512, 400),

@@ -412,7 +412,10 @@ def _unpacked(path: str, start: bytes, cache: str | Path | None) -> str:
         if not tarfile.is_tarfile(temporary):
             raise Refusal("BAD_ARCHIVE", "no tar archive inside", "send it again")
         os.replace(temporary, target)
-    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile):
+    except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, OSError) as error:
+        # bz2 tells of a damaged stream by an error of the system without a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise Refusal("BAD_ARCHIVE", "the archive is cut or damaged", "send it again") from None
     finally:
         temporary.unlink(missing_ok=True)

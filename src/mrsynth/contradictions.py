@@ -43,7 +43,7 @@ def _locate(study) -> Iterator[str]:
             f"config key 'locate.image' = '{locate['image']}' is not one of the images "
             f"({', '.join(study.config['images'])})"
         )
-    if locate["source"] != "auto" and (not file or "{subject}" not in file):
+    if locate["source"] in ("labels", "landmarks") and (not file or "{subject}" not in file):
         yield (
             f"config key 'locate.source' = '{locate['source']}' needs 'locate.file', a path with "
             f"{{subject}} in it, such as 'landmarks/{{subject}}.tsv'; it is {file!r}"

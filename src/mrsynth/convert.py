@@ -18,7 +18,7 @@ PLAUSIBLE_HU = (-500.0, 100.0)
 """A CT has air below the first and bone or a table above the second; otherwise it may not be HU."""
 
 MOST_VOXELS = 2**31
-"""Voxels of one volume: 2000 slices of 1024², four times what a node usually has memory for."""
+"""Voxels of one volume: 2000 slices of 1024², which take 8 GiB as 32-bit numbers."""
 
 
 @dataclass

@@ -395,7 +395,7 @@ def _continues(piece, ends: list[tuple]) -> bool:
     """Whether a slice begins where the next one of a stack would."""
     position = np.array(piece["ImagePositionPatient"])
     for first, matrix, count in ends:
-        if any(piece[name] != first[name] for name in ("Modality", "FrameOfReferenceUID")):
+        if _space(piece) != _space(first):
             continue
         for number in (-1, count):
             place = matrix[:3, 3] + number * matrix[:3, 2]
@@ -404,13 +404,20 @@ def _continues(piece, ends: list[tuple]) -> bool:
     return False
 
 
+def _space(piece) -> tuple[str, str]:
+    """What two slices must share for their places to mean the same."""
+    return piece["Modality"], piece["FrameOfReferenceUID"]
+
+
 def _refuse_shortened(everything: list[Series], key: bytes) -> None:
     """Refuse stacks of which an end slice lies alone elsewhere, by a damaged or copied header."""
-    lone = [piece for series in everything for piece in series.lone]
-    if not lone:
-        return
+    lone = defaultdict(list)
     for series in everything:
-        if any(_continues(piece, series.ends) for piece in lone):
+        for piece in series.lone:
+            lone[_space(piece)].append(piece)
+    for series in everything:
+        near = [piece for space in {_space(end[0]) for end in series.ends} for piece in lone[space]]
+        if any(_continues(piece, series.ends) for piece in near):
             refusal = Refusal(
                 "MISSING_SLICES",
                 "a slice that continues the stack stands in a series or acquisition of its own",

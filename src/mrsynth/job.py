@@ -26,17 +26,23 @@ READERS = tuple(
     for name in (
         "acquisitions",
         "archives",
+        "columns",
         "contrast",
+        "convert",
+        "decoder",
         "dicom",
         "elements",
         "files",
         "grouping",
         "headers",
         "imagefiles",
+        "index",
         "notes",
         "pixels",
+        "pseudonym",
         "stacks",
         "volumes",
+        "wanted",
     )
 )
 """Modules that handle header text: an unforeseen error from there may quote it."""

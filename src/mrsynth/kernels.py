@@ -1,8 +1,9 @@
 """How sharp a CT reconstruction kernel is, by the vendors' own names.
 
 A sharp kernel lifts noise and edges: soft tissue drowns and a bone's rim overshoots, so that HU no
-longer mean one tissue. The tables follow the vendors' operating instructions as far as these are
-public; what they do not settle is neutral.
+longer mean one tissue. Siemens' classes follow the operating instructions of the SOMATOM
+Sensation; those of the others are common usage, which we found in no public document. What is
+unclear is neutral.
 """
 
 import re

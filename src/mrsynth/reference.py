@@ -13,7 +13,17 @@ MARKER = "<!-- Below: made by `make reference` from workflow/schemas. Don't edit
 
 def tables(schemas: dict[str, dict]) -> str:
     """Markdown tables of all keys: the top level, then the stages in the order of the data."""
-    order = ["config", "phantom", "index", "cohort", "convert", "locate", *TASK_STAGES, "conclude"]
+    order = [
+        "config",
+        "phantom",
+        "index",
+        "cohort",
+        "convert",
+        "segment",
+        "locate",
+        *TASK_STAGES,
+        "conclude",
+    ]
     assert set(order[1:]) == {*SHARED_STAGES, *TASK_STAGES}
     parts = []
     for name in order:

@@ -22,7 +22,16 @@ from mrsynth.index import manifest
 PRIVATE_LISTS = ("links.tsv", "exclude.tsv")
 """The user's lists in the private folder that the cohort depends on."""
 
-SHARED_STAGES = ("phantom", "index", "cohort", "convert", "locate", "forecast", "conclude")
+SHARED_STAGES = (
+    "phantom",
+    "index",
+    "cohort",
+    "convert",
+    "segment",
+    "locate",
+    "forecast",
+    "conclude",
+)
 """Stages that run once for all tasks: a task can't override them."""
 
 TASK_STAGES = (

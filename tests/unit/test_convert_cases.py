@@ -1,12 +1,15 @@
 """Cases of the list of a converter's traps (A5 to A30) that one stack's conversion decides."""
 
 import gzip
+import inspect
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+import yaml
 
 from dicomsyntax import SYNTAXES, recoded
 from mrsynth import convert as module
@@ -299,3 +302,12 @@ def test_no_text_of_a_header_is_written(dicom_writer, tmp_path):
     texts = content[4:32] + content[148:252] + content[328:344] + content[348:352]
     assert not any(texts), "a text field of the NIfTI header is not empty"
     assert "Canary" not in json.dumps(made.record)
+
+
+def test_schema_and_function_agree():
+    path = Path(__file__).parents[2] / "workflow/schemas/convert.schema.yaml"
+    properties = yaml.safe_load(path.read_text())["properties"]
+    parameters = inspect.signature(convert_stack).parameters
+    assert {key: entry["default"] for key, entry in properties.items()} == {
+        key: parameter.default for key, parameter in parameters.items() if key != "files"
+    }

@@ -65,6 +65,19 @@ def test_refused_series_tell_what_they_would_have_been(dicom_writer):
     assert (row["slices"], row["day"]) == ("4", "0")
 
 
+def test_folders_name_the_subjects_of_refused_series_too(dicom_writer):
+    root = dicom_writer.folder
+    for name in ("p1", "p2"):
+        dicom_writer.folder = root / name
+        dicom_writer.stack(range(3), PatientID="", SeriesInstanceUID=dicom_writer.uid())
+        dicom_writer.stack(range(3), PatientID="", PixelSpacing=[0, 1], SeriesInstanceUID="1.2.7")
+    dicom_writer.folder = root
+    found = scan(dicom_writer, subject_from="folder").series
+    assert sorted(found["status"]) == ["refused"] * 2 + ["used"] * 2
+    assert found["subject"].nunique() == 2
+    assert "" not in set(found["subject"])
+
+
 @pytest.mark.parametrize("sop_class", [CAPTURE, "1.2.840.10008.5.1.4.1.1.1", "1.2.3.4"])
 def test_an_image_of_another_class_with_a_place_refuses_its_series(dicom_writer, sop_class):
     paths = dicom_writer.stack(range(5))

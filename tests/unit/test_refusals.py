@@ -17,7 +17,7 @@ SECTIONS = {
     "volumes": ("imagefiles", "volumes"),
     "cohort": ("cohort", "choices", "matching", "candidates", "demographics"),
     "convert": ("convert", "decoder", "digests"),
-    "locate": ("locate",),
+    "locate": ("locate", "segment"),
     "resample, register, warp": ("resample", "register", "warp"),
     "window": ("window",),
     "pick": ("pick",),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from mrsynth import volume
@@ -55,3 +56,24 @@ def test_stacks_keep_their_numbers(tmp_path):
 def test_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"nowhere\.nii\.gz"):
         volume.read_volume(tmp_path / "nowhere.nii.gz")
+
+
+def test_a_field_comes_back_and_a_whole_one_takes_no_room(tmp_path):
+    mask = sitk.Image(4, 5, 6, sitk.sitkUInt8)
+    mask[1, 2, 3] = 1
+    mask.SetOrigin((1, 2, 3))
+    volume.write_field(mask, tmp_path / "a.nii.gz")
+    again = volume.read_field(tmp_path / "a.nii.gz")
+    assert (volume.to_array(again) == volume.to_array(mask)).all()
+    assert again.GetOrigin() == mask.GetOrigin()
+    volume.write_field(None, tmp_path / "b.nii.gz")
+    assert (tmp_path / "b.nii.gz").stat().st_size == 0
+    assert volume.read_field(tmp_path / "b.nii.gz") is None
+
+
+def test_a_packed_volume_holds_no_name_and_no_time(tmp_path):
+    volume.write_volume(sitk.Image(4, 5, 6, sitk.sitkInt16), tmp_path / "secret.nii.gz")
+    content = (tmp_path / "secret.nii.gz").read_bytes()
+    assert content[3] == 0, "no file name in the gzip header (RFC 1952)"
+    assert content[4:8] == bytes(4), "no time of change"
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.nii.gz"]

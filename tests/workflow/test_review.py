@@ -118,7 +118,7 @@ def test_a_session_of_reading_comes_back_in_the_next_run(changed, opened):
 
     page.go(one)
     page.keys("2r")
-    page.one("#reason").send_keys("one level off\t#\n")
+    page.one("#reason").send_keys("one level off #\n")
     page.go(other)
     page.keys("a")
     card, _ = read_card(root / f"show/lumbar/sub-{other}.jsonl")

@@ -78,7 +78,16 @@ def landmark_file(w):
     block = STUDY.block("locate")
     if block["source"] == "auto":
         return []
+    if block["source"] == "totalsegmentator":
+        return f"results/segment/sub-{w.subject}.nii.gz"
     return existing(block["file"].format(subject=w.subject))
+
+
+def segment_record(w):
+    """The record of `segment`, where the landmarks come from its labels: its refusal is passed on."""
+    if STUDY.block("locate")["source"] != "totalsegmentator":
+        return []
+    return f"results/segment/sub-{w.subject}.json"
 
 
 def landmarks(w):

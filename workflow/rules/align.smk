@@ -1,12 +1,35 @@
 """From volumes to images on one grid.
 
 Inputs: results/convert/
-Outputs: results/locate/, results/resample/, results/register/, results/warp/
-Steps: locate (disc planes in the native CT), resample, register (fixed to moving points), warp
+Outputs: results/segment/ (only when asked for), results/locate/, results/resample/, results/register/, results/warp/
+Steps: segment (by TotalSegmentator, only when asked for), locate (disc planes in the native CT), resample, register (fixed to moving points), warp
 """
 
 
 include: "../inputs/align.smk"
+
+
+rule segment:
+    """Label the vertebrae by TotalSegmentator as the user has it; runs only with locate.source: totalsegmentator."""
+    input:
+        ct=lambda w: landmark_ct(w),
+        record_in=lambda w: landmark_ct(w, ".json"),
+    output:
+        labels="results/segment/sub-{subject}.nii.gz",
+        record="results/segment/sub-{subject}.json",
+    log:
+        "logs/segment/sub-{subject}.log",
+    benchmark:
+        "results/benchmarks/segment/sub-{subject}.tsv"
+    conda:
+        SEGMENT_ENVIRONMENT
+    resources:
+        mem_mb=16000,
+    params:
+        cfg=settings("segment"),
+        code=code("segment"),
+    script:
+        "../scripts/segment.py"
 
 
 rule locate:
@@ -15,6 +38,7 @@ rule locate:
         ct=lambda w: landmark_ct(w),
         record_in=lambda w: landmark_ct(w, ".json"),
         file=lambda w: landmark_file(w),
+        segment_record=lambda w: segment_record(w),
     output:
         record="results/locate/sub-{subject}.json",
         figure=report(

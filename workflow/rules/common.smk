@@ -20,6 +20,7 @@ from mrsynth.errors import StudyError
 
 provenance.lead_jobs_to(ROOT / "src")
 ENVIRONMENT = str(ROOT / "envs/environment.yaml")
+SEGMENT_ENVIRONMENT = str(ROOT / "envs/totalsegmentator.yaml")
 COHORT = Path("results/cohort/cohort.tsv")
 SUMMARY = Path("results/conclude/summary.md")
 START = time.time()

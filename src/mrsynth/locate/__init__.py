@@ -1,5 +1,6 @@
 """Where the lumbar discs, the canal and the bodies' edges are, from the native CT."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import SimpleITK as sitk
@@ -12,7 +13,7 @@ from mrsynth.locate.sources import from_labels, from_landmarks, read_labels
 
 __all__ = ["Disc", "Landmarks", "figure", "from_labels", "from_landmarks", "locate"]
 
-SOURCES = ("auto", "labels", "landmarks")
+SOURCES = ("auto", "labels", "landmarks", "totalsegmentator")
 
 
 def locate(
@@ -31,9 +32,11 @@ def locate(
     Args:
         ct: Native CT in HU, any orientation, spacing and field of view.
         source: ``auto`` finds them in the CT; ``labels`` takes a label map of vertebrae,
-            ``landmarks`` points that the user has placed, both from ``file``.
+            ``landmarks`` points that the user has placed, ``totalsegmentator`` the label map that
+            the stage `segment` made, all three from ``file``.
         file: The subject's label map or landmarks file.
-        numbering: How the label map numbers vertebrae, see ``sources.NUMBERINGS``.
+        numbering: How the user's label map numbers vertebrae, see ``numbering.NUMBERINGS``;
+            ``auto`` where the numbers leave no doubt.
         spacing_mm: Voxel size that the search works at.
         bone_hu: CT number above which a voxel is cortical bone.
         body_hu: CT number above which a voxel belongs to the patient's body; handed on.
@@ -45,8 +48,8 @@ def locate(
 
     Raises:
         Refusal: ``NO_SPINE``, ``NO_CANAL``, ``NO_DISC``: this CT has none that can be found;
-            ``NO_LANDMARK_FILE``, ``BAD_LANDMARK_FILE``: the source needs a file that the subject
-            lacks, or that can't be used.
+            ``NO_LANDMARK_FILE``, ``BAD_LANDMARK_FILE``, ``BAD_NUMBERING``: the source needs a file
+            that the subject lacks, or that can't be used.
         StudyError: For an unknown source or numbering.
     """
     if source not in SOURCES:
@@ -60,7 +63,10 @@ def locate(
             "give the file where `locate.file` says, such as `landmarks/sub-{subject}.mrk.json` "
             "with the subject's pseudonym in the place of {subject}; or set `locate.source: auto`",
         )
-    if source == "labels":
+    if source == "totalsegmentator":
+        numbering = "totalsegmentator"
+    if source in ("labels", "totalsegmentator"):
         canal = auto.canal_of(ct, bone_hu)
-        return from_labels(read_labels(file), numbering, body_hu, canal)
+        found = from_labels(read_labels(file), numbering, body_hu, canal)
+        return replace(found, source=source)
     return from_landmarks(file, body_hu=body_hu)

@@ -21,11 +21,13 @@ CONTRAST_HU, SMOOTHING_MM = 150.0, 2.0
 # middle: where the sac is looked for, mm behind the disc's edge and to the sides.
 BEHIND_MM, SIDE_MM = (3.0, 13.0), 6.0
 STEP_MM, SLAB_MM = 1.0, 2.0
+# Half the width of a wide sac, mm.
+HALF_SAC_MM = 9.0
 # Share of the discs behind which the sac has to be bright.
 SHARE = 0.6
 # How far the tube goes on beyond the discs, how far around its middle a sac reaches, mm, and what
 # takes the place of contrast medium: the sac of a native CT.
-BEYOND_MM, REACH_MM, SAC_HU = 40.0, 10.0, 20.0
+BEYOND_MM, REACH_MM, SAC_HU = 40.0, 11.0, 20.0
 
 
 def without_contrast(grid: Grid, discs: list[Measured]) -> Grid | None:
@@ -51,8 +53,8 @@ def without_contrast(grid: Grid, discs: list[Measured]) -> Grid | None:
 
 
 def bright_place(grid: Grid, disc: Measured) -> np.ndarray | None:
-    """The brightest place (3,) behind a disc, LPS mm; None where none is as bright as contrast
-    medium.
+    """Middle of what is bright behind a disc (3,), LPS mm; None where nothing is as bright as
+    contrast medium.
     """
     axes = frame(disc.normal, np.array([0.0, -1.0, 0.0]))
     offset = disc.edge - disc.centre
@@ -68,4 +70,11 @@ def bright_place(grid: Grid, disc: Measured) -> np.ndarray | None:
     cut = round(margin / STEP_MM)
     inner = hu[cut:-cut, cut:-cut]
     row, column = np.unravel_index(np.argmax(inner), inner.shape)
-    return feet[row + cut, column + cut] if inner[row, column] > CONTRAST_HU else None
+    peak = inner[row, column]
+    if peak <= CONTRAST_HU:
+        return None
+    # The contrast medium lies in layers: the middle of all that is bright, not the brightest layer.
+    place = feet[row + cut, column + cut]
+    near = np.linalg.norm(feet - place, axis=2) <= HALF_SAC_MM
+    weight = np.clip(hu - 0.6 * peak, 0, None) * near
+    return (weight[..., None] * feet).sum(axis=(0, 1)) / weight.sum()

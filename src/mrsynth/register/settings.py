@@ -90,9 +90,9 @@ class Settings:
     block_stiffness: float = 0.02
     accept_restart_mm: float = 2.5
     accept_inverse_mm: float = 4.0
-    accept_mirror: float = 0.88
+    accept_mirror: float = 0.85
     accept_mirror_whole: float = 0.97
-    accept_sharpness: float = 0.145
+    accept_sharpness: float = 0.13
     accept_sharpness_whole: float = 0.06
     accept_bone_mm: float = 3.0
     accept_rival: float = 0.75

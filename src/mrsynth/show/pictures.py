@@ -9,8 +9,12 @@ from PIL import Image
 GREYS = 64
 """Grey levels of a view: more can't be told apart on a screen beside each other, fewer bytes."""
 
-COLOURS = 48
-"""Colours of a figure: greys, the edges' and the verdicts' colours."""
+FIGURE_GREYS, FIGURE_COLOURS = 56, 64
+"""Palette of a figure: greys for the images, and at most so many colours for edges and letters,
+which a palette made by area alone would fade."""
+
+CHROMA = 24
+"""Least difference of a colour's channels (of 255) that isn't grey."""
 
 STEP = 0.85
 """Each try is this much smaller."""
@@ -35,15 +39,27 @@ def fitted(path: str | Path, most: int) -> bytes:
     """
     with Image.open(path) as file:
         image = file.convert("RGB")
+    palette = _palette(image)
     width = image.width
     while True:
         size = (width, max(1, round(image.height * width / image.width)))
         small = image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
-        content = _bytes(small.quantize(COLOURS, dither=Image.Dither.NONE))
+        content = _bytes(small.quantize(palette=palette, dither=Image.Dither.NONE))
         if len(content) <= most or width * STEP < LEAST_WIDTH:
             return content
         # Bytes grow with the area: the first guess goes nearly all the way.
         width = int(max(LEAST_WIDTH, width * min(STEP, (most / len(content)) ** 0.5)))
+
+
+def _palette(image: Image.Image) -> Image.Image:
+    """Even greys and the image's own colours."""
+    octree = image.quantize(FIGURE_COLOURS, method=Image.Quantize.FASTOCTREE)
+    found = np.array(octree.getpalette()).reshape(-1, 3)
+    vivid = found[np.ptp(found, axis=1) >= CHROMA]
+    greys = np.repeat(np.linspace(0, 255, FIGURE_GREYS).round()[:, None], 3, axis=1)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(np.concatenate([greys, vivid]).astype(np.uint8).ravel().tolist())
+    return palette
 
 
 def _bytes(image: Image.Image) -> bytes:
