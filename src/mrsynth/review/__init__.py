@@ -13,7 +13,7 @@ from pathlib import Path
 
 from mrsynth.verdicts import VERDICTS
 
-TEMPLATE, STYLE, SCRIPT = "page.html", "page.css", "page.js"
+TEMPLATE, STYLE, SCRIPTS = "page.html", "page.css", ("views.js", "page.js")
 
 TROUBLE = len(VERDICTS)
 """Rank of a subject that can't be shown: before all verdicts, or nobody would look for it."""
@@ -101,7 +101,7 @@ def page(
         agreement: Rows of :func:`mrsynth.agreement.agreement`.
         rows_in_file: How many rows about this task the review file holds.
     """
-    style, script = read_part(STYLE), read_part(SCRIPT)
+    style, script = read_part(STYLE), "".join(map(read_part, SCRIPTS))
     head = {
         "task": task,
         "study": study,
