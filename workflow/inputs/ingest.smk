@@ -19,7 +19,8 @@ def existing(path):
 def private_lists(*names):
     """The user's private lists that exist: links of patient IDs, and who must not be in."""
     paths = [
-        f"{STUDY.config['private']}/{name}.tsv" for name in names or ("links", "exclude")
+        f"{STUDY.config['private']}/{name}.tsv"
+        for name in names or ("links", "exclude")
     ]
     return [path for path in paths if Path(path).exists()]
 

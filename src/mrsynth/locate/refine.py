@@ -86,7 +86,11 @@ def measure(
     height = abs(float((upper[0] - lower[0]) @ normal))
     wedge = float(angle_deg(upper[1], lower[1]))
     edge = _edges(grid, centre, axes, upper, lower)
-    quality = share * np.clip(contrast / (FULL_STEP * grid.kept(normal)), 0, 1) * np.clip(1.5 - wedge / WEDGE_DEG, 0, 1)
+    quality = (
+        share
+        * np.clip(contrast / (FULL_STEP * grid.kept(normal)), 0, 1)
+        * np.clip(1.5 - wedge / WEDGE_DEG, 0, 1)
+    )
     return Measured(centre, normal, axes[0], height, float(quality), contrast, wedge, edge)
 
 

@@ -229,7 +229,8 @@ def _whole(pair: Pair, aim) -> Registration:
         shifts = (-settings.level_shift_mm, settings.level_shift_mm)
         more = [search.shifted(candidates[0].pose, shift) for shift in shifts]
         candidates = sorted(
-            [*candidates, *search.ascend(sides, more, tolerance=quick)], key=lambda found: -found.value
+            [*candidates, *search.ascend(sides, more, tolerance=quick)],
+            key=lambda found: -found.value,
         )
     finalists = search.peaks(candidates, centre, FINALISTS)
     finalists += _elsewhere(candidates, finalists, centre, settings)

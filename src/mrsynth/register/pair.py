@@ -195,5 +195,3 @@ def holds(image, points: np.ndarray, field_only: bool = False) -> np.ndarray:
     array = sitk.GetArrayViewFromImage(image)
     x, y, z = np.where(inside[:, None], index, 0).T
     return inside & (array[z, y, x] > 0)
-
-

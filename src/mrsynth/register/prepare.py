@@ -200,9 +200,7 @@ def smooth(image: sitk.Image, size_mm: float) -> sitk.Image:
     # An axis thicker than the level is already blurred by its own slice profile.
     sigma = [0.5 if step < 1.5 * size_mm else 0.0 for step in small.GetSpacing()]
     array = sitk.GetArrayViewFromImage(small)
-    result = sitk.GetImageFromArray(
-        ndimage.gaussian_filter(array, sigma[::-1], output=np.float32)
-    )
+    result = sitk.GetImageFromArray(ndimage.gaussian_filter(array, sigma[::-1], output=np.float32))
     result.CopyInformation(small)
     return result
 

@@ -142,9 +142,7 @@ def refine(
     return Candidate(best, joint(sides, best)[0], bounded)
 
 
-def ascend(
-    sides, poses, steps: int = STEPS, tolerance: float = TOLERANCE
-) -> list[Candidate]:
+def ascend(sides, poses, steps: int = STEPS, tolerance: float = TOLERANCE) -> list[Candidate]:
     """Refine every pose rigidly; best first."""
     refined = [refine(sides, pose, steps=steps, tolerance=tolerance) for pose in poses]
     return sorted(refined, key=lambda candidate: -candidate.value)

@@ -38,7 +38,9 @@ GATES = (
     Gate("mirror", "accept_mirror", True, "the mirror image fits nearly as well"),
     Gate("mirror_whole", "accept_mirror_whole", True, "the mirror image fits nearly as well"),
     Gate("sharpness", "accept_sharpness", False, "neighbouring poses fit nearly as well"),
-    Gate("sharpness_whole", "accept_sharpness_whole", False, "neighbouring poses fit nearly as well"),
+    Gate(
+        "sharpness_whole", "accept_sharpness_whole", False, "neighbouring poses fit nearly as well"
+    ),
     Gate("inverse_mm", "accept_inverse_mm", True, "the two directions disagree"),
     Gate("repeat_mm", "accept_repeat_mm", True, "two halves of the samples disagree"),
     Gate("peak", "accept_peak", False, "a perturbed pose is better"),

@@ -71,9 +71,7 @@ def agreement(pair: Pair, matrix: np.ndarray, again: Restarts) -> dict:
     settings = pair.settings
     number = min(1, len(settings.levels_mm) - 1)
     poses = [end.pose for end in (*again.turned, *again.levels)]
-    sides = pair.view(number, [matrix, *poses]).sides(
-        seed=settings.seed + 3, count=RESTART_SAMPLES
-    )
+    sides = pair.view(number, [matrix, *poses]).sides(seed=settings.seed + 3, count=RESTART_SAMPLES)
     world = search.world_of(sides)
     centre = world.mean(axis=0)
     # The same samples draw the result to their own peak: how far that is, is not asked here.
@@ -82,9 +80,7 @@ def agreement(pair: Pair, matrix: np.ndarray, again: Restarts) -> dict:
     value = joint(sides, matrix)[0]
     far = search.perturbed(matrix, centre, 2 * search.APART_MM)
     floor = float(np.median([joint(sides, pose)[0] for pose in far]))
-    elsewhere = [
-        joint(sides, pose)[0] for pose in poses if search.distinct(pose, matrix, centre)
-    ]
+    elsewhere = [joint(sides, pose)[0] for pose in poses if search.distinct(pose, matrix, centre)]
     rival = (max(elsewhere) - floor) / max(value - floor, 1e-9) if elsewhere else None
     return {
         "restart_mm": float(np.median(off)),
@@ -150,7 +146,10 @@ def mirror(pair: Pair, matrix: np.ndarray) -> float:
     across = np.diag([-1.0, 1, 1])
     floor = joint(_shuffled(sides, pair.settings.seed), matrix)[0]
     # Either header may have lost the patient's left and right to a turn.
-    images = [search.about(across, there, there) @ matrix, matrix @ search.about(across, centre, centre)]
+    images = [
+        search.about(across, there, there) @ matrix,
+        matrix @ search.about(across, centre, centre),
+    ]
     best = max(search.refine(sides, pose).value for pose in images)
     return (best - floor) / max(joint(sides, matrix)[0] - floor, 1e-9)
 
