@@ -15,7 +15,7 @@ from snakemake.logging import logger
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from mrsynth import provenance, pseudonym, sheet, study, subjects
+from mrsynth import provenance, pseudonym, roles, sheet, study, subjects
 from mrsynth.errors import StudyError
 
 provenance.lead_jobs_to(ROOT / "src")
@@ -23,8 +23,7 @@ ENVIRONMENT = str(ROOT / "envs/environment.yaml")
 COHORT = Path("results/cohort/cohort.tsv")
 SUMMARY = Path("results/conclude/summary.md")
 START = time.time()
-ROLES = ("train", "validation", "test")
-POOLS = ("source_pool", "target_pool")
+ROLES, POOLS = roles.ROLES, roles.POOLS
 TABLES = ("cases", "methods", "differences", "verdicts", "flow")
 FIGURES = ("panel", "curves", "errors")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mrsynth import job, pairs
-from mrsynth.batches import POOLS
+from mrsynth.roles import POOLS
 from mrsynth.train import train
 
 
