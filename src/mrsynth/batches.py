@@ -10,9 +10,7 @@ import torch
 from mrsynth import augment, pairs
 from mrsynth.errors import StudyError
 from mrsynth.models import generators, load_objective
-
-POOLS = ("source_pool", "target_pool")
-"""Packs of the subjects with one image only."""
+from mrsynth.roles import POOLS
 
 
 @dataclass(frozen=True)

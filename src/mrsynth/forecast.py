@@ -12,6 +12,7 @@ import torch
 
 from mrsynth import batches, device, recipe
 from mrsynth.ranks import Ranks
+from mrsynth.roles import POOLS
 from mrsynth.train import Run
 
 WARM_UP = 2
@@ -66,7 +67,7 @@ def measure(name: str, *, size: tuple[int, int], train: dict, steps: int, thread
     chosen = recipe.settings(**train)
     own = recipe.settings(**train | {"devices": 1, "batch": chosen.batch // chosen.devices})
     pack = _made_up(size, max(own.batch, 2))
-    pools = dict.fromkeys(batches.POOLS, pack)
+    pools = dict.fromkeys(POOLS, pack)
     with device.acquire(own.device, share=True) as processor:
         if processor.type == "cuda":
             torch.cuda.reset_peak_memory_stats(processor)

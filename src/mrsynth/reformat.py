@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from mrsynth.errors import StudyError
 from mrsynth.geometry import frame
 from mrsynth.locate.landmarks import Disc, Landmarks
-from mrsynth.warp import warp
+from mrsynth.warp import valid, warp
 
 BACKWARDS = (0.0, 1.0, 0.0)
 """Where the back is for a patient on his back (LPS), if the sac doesn't tell."""
@@ -21,6 +21,7 @@ def on_discs(
     thickness_mm: float = 4.0,
     samples: int = 5,
     pad: float | None = None,
+    field: sitk.Image | None = None,
 ) -> list[sitk.Image]:
     """Reformat a CT on each disc's own plane.
 
@@ -33,6 +34,7 @@ def on_discs(
             on.
         samples: See :func:`mrsynth.warp.warp`.
         pad: See :func:`mrsynth.warp.warp`.
+        field: See :func:`mrsynth.warp.warp`.
 
     Returns:
         One volume of one slice per disc, cranial to caudal, LPS mm of the CT's frame. The slice's
@@ -47,9 +49,27 @@ def on_discs(
             f"on_discs: size {list(size)}, pixel_mm {pixel_mm}, thickness_mm {thickness_mm}; all "
             "must be positive."
         )
-    settings = {"thickness_mm": thickness_mm, "samples": samples, "pad": pad}
+    settings = {"thickness_mm": thickness_mm, "samples": samples, "pad": pad, "field": field}
     grids = [disc_grid(disc, pixel_mm, size, thickness_mm) for disc in landmarks.discs]
     return [warp(ct, grid, sitk.Transform(), **settings) for grid in grids]
+
+
+def disc_stacks(
+    ct: sitk.Image, landmarks: Landmarks, field: sitk.Image | None = None, **planes
+) -> tuple[list[sitk.Image], list[sitk.Image]]:
+    """The CT on each disc's plane, and where it was measured there.
+
+    Args:
+        ct: Native CT in HU.
+        landmarks: Discs in the CT's frame.
+        field: The CT's voxels that were measured (1) and not (0); None if all were.
+        **planes: See :func:`on_discs`.
+
+    Returns:
+        One volume of one slice per disc, and as many masks of 0 and 1.
+    """
+    stacks = on_discs(ct, landmarks, field=field, **planes)
+    return stacks, [valid(ct, stack, sitk.Transform(), field) for stack in stacks]
 
 
 def disc_grid(

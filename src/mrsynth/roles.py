@@ -6,6 +6,9 @@ from mrsynth.errors import StudyError
 
 ROLES = ("train", "validation", "test")
 
+POOLS = ("source_pool", "target_pool")
+"""Roles of the subjects who have only one side: images to train on unpaired."""
+
 
 def role(unit: float, split: str, fold: int, *, folds: int, test: float, validation: float) -> str:
     """A subject's role in a fold: ``train``, ``validation`` or ``test``.

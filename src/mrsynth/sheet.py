@@ -69,6 +69,27 @@ def is_pair(row: dict) -> bool:
     return row["status"] == "included" and row["pool"] == "paired"
 
 
+def is_in(row: dict) -> bool:
+    """Whether a row takes part: an included pair, or a subject with one image for the pools."""
+    return row["status"] == "included"
+
+
+def pool(rows: list[dict], task: str, side: str) -> list[str]:
+    """Pseudonyms of the subjects who have only one side (source or target) of a task, sorted.
+
+    Subjects whom the user's sheet set aside for validation or test are not among them: pools are
+    for training.
+    """
+    return sorted(
+        row["subject"]
+        for row in rows
+        if row["task"] == task
+        and is_in(row)
+        and row["pool"] == side
+        and row["split"] in ("", "train")
+    )
+
+
 def paired(rows: list[dict], task: str) -> list[str]:
     """Pseudonyms of a task's included pairs, sorted."""
     return sorted(row["subject"] for row in rows if row["task"] == task and is_pair(row))
@@ -121,16 +142,16 @@ def empty_folds(path: Path, tasks: list[str], cohort: dict) -> list[str]:
 
 
 def find_row(rows: list[dict], task: str, subject: str) -> dict:
-    """The row of an included pair.
+    """The row of an included pair, or of a subject of the pools.
 
     Raises:
-        StudyError: If the task has no such pair.
+        StudyError: If the task has no such subject.
     """
     for row in rows:
-        if row["task"] == task and row["subject"] == subject and is_pair(row):
+        if row["task"] == task and row["subject"] == subject and is_in(row):
             return row
     raise StudyError(
-        f"subject '{subject}' is no included pair of task '{task}'; "
+        f"subject '{subject}' is not included in task '{task}'; "
         "results/cohort/cohort.tsv lists all, with the reasons of those left out"
     )
 
@@ -163,7 +184,7 @@ def series_of(rows: list[dict], subject: str, name: str, bridges: dict[str, str 
     found = {
         row[f"{side}_series"]
         for row in rows
-        if row["subject"] == subject and is_pair(row)
+        if row["subject"] == subject and is_in(row)
         for side in ("source", "target", "bridge")
         if (bridges.get(row["task"]) if side == "bridge" else row[side]) == image
     } - {""}
@@ -185,7 +206,8 @@ def landmark_image(rows: list[dict], subject: str, image: str) -> str:
     """
     for row in rows:
         for side in ("source", "target"):
-            if row["subject"] == subject and is_pair(row) and row[side] == image:
+            found = row["subject"] == subject and is_in(row) and row[side] == image
+            if found and row[f"{side}_series"]:
                 return stack_names(image, int(row[f"{side}_stacks"]))[0]
     raise StudyError(
         f"config key 'locate.image' = '{image}': no task uses it as source or target; "

@@ -34,6 +34,9 @@ SHARED_STAGES = (
 )
 """Stages that run once for all tasks: a task can't override them."""
 
+ON_UNPAIRED = ("unpaired", "mrgan")
+"""Objectives that learn from unpaired images (their ``data``, known here without loading torch)."""
+
 TASK_STAGES = (
     "resample",
     "register",
@@ -77,6 +80,16 @@ class Study:
     def task(self, task: str) -> dict:
         """One task's own settings."""
         return self.config["tasks"][task]
+
+    def needs_pools(self, task: str, model: str = "") -> bool:
+        """Whether a model of a task, or any of them, trains on subjects with one image only."""
+        blocks = [
+            self.block("train", task, name) for name in ([model] if model else self.models[task])
+        ]
+        return any(
+            block["objective"] in ON_UNPAIRED and block["unpaired"] in ("pools", "all")
+            for block in blocks
+        )
 
     def pair(self, task: str) -> dict:
         """A task's images and whether they are registered, as the cohort needs them."""

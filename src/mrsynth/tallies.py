@@ -3,7 +3,7 @@
 from collections import Counter
 
 from mrsynth.prose import by, count, paragraphs
-from mrsynth.roles import ROLES
+from mrsynth.roles import POOLS, ROLES
 from mrsynth.subjects import person
 
 SHOWN = 12
@@ -15,9 +15,9 @@ def images(packs: list[dict]) -> list[str]:
     lines = []
     for (task, fold), part in by([p for p in packs if "role" in p], ("task", "fold")).items():
         roles = [
-            f"{pack['role']} {count(pack['subjects'], 'subject')} with "
+            f"{pack['role'].replace('_', ' ')} {count(pack['subjects'], 'subject')} with "
             f"{count(pack['slices'], 'slice')}{_each(pack)}{_doubtful(pack)}"
-            for pack in sorted(part, key=lambda pack: ROLES.index(pack["role"]))
+            for pack in sorted(part, key=lambda pack: (*ROLES, *POOLS).index(pack["role"]))
         ]
         size = f"; pixels of {part[0]['pixel_mm']:.2f} mm" if part[0].get("pixel_mm") else ""
         lines.append(f"- {task}, fold {fold}: {', '.join(roles)}{size}")

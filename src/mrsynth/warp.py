@@ -218,6 +218,39 @@ def on_fixed_grid(
     return made, {"thickness_mm": thicknesses, "valid_share": shares}
 
 
+def alone(
+    stacks: list[sitk.Image],
+    fields: list[sitk.Image | None] | None = None,
+    *,
+    body_threshold: float | None = None,
+) -> tuple[dict[str, list[sitk.Image]], dict]:
+    """The only image of a subject in the form of a pair, whose other side is black.
+
+    Args:
+        stacks: Stacks of the image.
+        fields: Per stack the mask of voxels that were measured; None where every voxel was.
+        body_threshold: See :func:`on_fixed_grid`.
+
+    Returns:
+        As :func:`on_fixed_grid`, with the image as ``fixed`` and zeros as ``moving``.
+    """
+    if body_threshold is None and any(is_ct(image) for image in stacks):
+        body_threshold = CT_BODY_HU
+    fields = fields or [None] * len(stacks)
+    made: dict[str, list[sitk.Image]] = {"fixed": stacks, "moving": [], "valid": [], "body": []}
+    for image, field in zip(stacks, fields, strict=True):
+        shape = to_array(image).shape
+        seen = np.ones(shape, bool) if field is None else _measured(field, image, sitk.Transform())
+        made["moving"].append(_like(np.zeros(shape, np.float32), image))
+        made["valid"].append(_like(seen.astype(np.uint8), image))
+        made["body"].append(body(image, threshold=body_threshold))
+    shares = [float(to_array(mask).mean()) for mask in made["valid"]]
+    return made, {
+        "thickness_mm": [image.GetSpacing()[2] for image in stacks],
+        "valid_share": shares,
+    }
+
+
 def _thickness(image: sitk.Image, acquired_mm: float | None) -> float:
     """Thickness of a slice as it now is: resampling to wider spacing has blurred it to that
     spacing."""

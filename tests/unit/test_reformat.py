@@ -6,7 +6,7 @@ import pytest
 from mrsynth.errors import StudyError
 from mrsynth.geometry import apply, rigid_from_axis, unit
 from mrsynth.locate.landmarks import Disc, Landmarks
-from mrsynth.reformat import on_discs
+from mrsynth.reformat import disc_stacks, on_discs
 from mrsynth.volume import affine, from_array, to_array
 
 WEIGHTS = np.array([3.0, -2.0, 5.0])
@@ -65,3 +65,16 @@ def test_settings_are_checked():
     with pytest.raises(StudyError, match="pixel_mm 0"):
         on_discs(ct(np.eye(4)), Landmarks([]), pixel_mm=0)
     assert on_discs(ct(np.eye(4)), Landmarks([])) == []
+
+
+def test_where_the_ct_ends_the_disc_planes_are_no_data():
+    image = ct(np.eye(4))
+    field = from_array(np.ones_like(to_array(image), np.uint8), affine(image))
+    stacks, fields = disc_stacks(
+        image, Landmarks([disc([0, 0, 1], [0, 0, 0])]), field, size=(9, 400)
+    )
+    seen = to_array(fields[0])[0]
+    assert stacks[0].GetSize() == fields[0].GetSize() == (400, 9, 1)
+    # the CT is 90 mm wide, a row of the slice 200 mm
+    assert seen[4].sum() == pytest.approx(180, abs=2)
+    assert not seen[:, :100].any()

@@ -89,3 +89,23 @@ def test_flow_counts_every_row_once():
     assert interval | {"subjects": 1, "pairs": 1} in flow
     visits = sheet.flow([row("AAAAAAAA"), row("AAAAAAAA_ses-123456")], "lumbar")
     assert [(step["subjects"], step["pairs"]) for step in visits] == [(1, 2)]
+
+
+def test_pools_hold_the_subjects_with_one_side_for_training():
+    rows = [
+        row("A"),
+        row("B", pool="source", target_series="", target_stacks=""),
+        row("C", pool="source", target_series="", target_stacks="", split="test"),
+        row("D", pool="target", source_series="", source_stacks=""),
+        row("E", pool="source", status="excluded"),
+    ]
+    assert sheet.pool(rows, "lumbar", "source") == ["B"]
+    assert sheet.pool(rows, "lumbar", "target") == ["D"]
+    assert sheet.paired(rows, "lumbar") == ["A"]
+    assert sheet.find_row(rows, "lumbar", "B")["pool"] == "source"
+    assert sheet.series_of(rows, "D", "t2ax_stack-2", {}) == "ser-DM"
+    with pytest.raises(StudyError, match="'ct' of subject 'D'"):
+        sheet.series_of(rows, "D", "ct", {})
+    assert sheet.landmark_image(rows, "B", "ct") == "ct"
+    with pytest.raises(StudyError, match=r"locate\.image"):
+        sheet.landmark_image(rows, "D", "ct")

@@ -7,7 +7,7 @@ from scipy.special import erf
 
 from mrsynth.errors import Refusal, StudyError
 from mrsynth.volume import from_array, to_array
-from mrsynth.warp import body, on_fixed_grid, transform_of, valid, warp
+from mrsynth.warp import alone, body, on_fixed_grid, transform_of, valid, warp
 
 
 def grid(size, spacing, origin, direction=None) -> sitk.Image:
@@ -241,3 +241,18 @@ def test_stacks_without_air_have_the_same_kind_of_body():
 def test_wrong_settings_are_named(settings):
     with pytest.raises(StudyError, match=next(iter(settings))):
         warp(CT, CT, sitk.Transform(), **settings)
+
+
+def test_an_only_image_stands_beside_a_black_one():
+    ct, field = np.full((3, 20, 24), -1000.0, np.float32), np.ones((3, 20, 24), np.uint8)
+    ct[:, 4:16, 4:20] = 40.0
+    field[:, :, :6] = 0
+    image = from_array(ct, np.diag([2.0, 2.0, 4.0, 1.0]))
+    made, entries = alone([image], [from_array(field, np.diag([2.0, 2.0, 4.0, 1.0]))])
+    assert made["fixed"] == [image]
+    assert not to_array(made["moving"][0]).any()
+    np.testing.assert_array_equal(to_array(made["valid"][0]), field)
+    assert to_array(made["body"][0])[1, 10, 12] == 1
+    assert to_array(made["body"][0])[1, 1, 1] == 0
+    assert entries["thickness_mm"] == [4.0]
+    assert entries["valid_share"] == [pytest.approx(18 / 24)]

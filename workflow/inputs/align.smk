@@ -2,15 +2,17 @@
 
 
 def volumes(task, subject, side, ending=".nii.gz"):
-    """Converted files of one side (source or target) of a pair, one per stack."""
+    """Converted files of one side (source or target), one per stack; none of a side that a subject lacks."""
     row = row_of(task, subject)
+    if not row[f"{side}_series"]:
+        return []
     names = sheet.stack_names(row[side], int(row[f"{side}_stacks"]))
     return [f"results/convert/sub-{subject}_{name}{ending}" for name in names]
 
 
 def sides(w):
-    """Both sides of a pair by their part in the alignment: (fixed, moving)."""
-    fixed = STUDY.task(w.task)["fixed"]
+    """Both sides by their part in the alignment: (fixed, moving); a subject's only side is the fixed one."""
+    fixed = side_of(w.task, w.subject) or STUDY.task(w.task)["fixed"]
     return fixed, "source" if fixed == "target" else "target"
 
 
@@ -91,8 +93,11 @@ def segment_record(w):
 
 
 def landmarks(w):
-    """The subject's landmarks, where the task chooses slices by disc."""
+    """The subject's landmarks, where the task chooses slices by disc and the subject has the image for them."""
     if STUDY.block("pick", w.task)["slices"] == "all":
+        return []
+    only = side_of(w.task, w.subject)
+    if only and STUDY.task(w.task)[only] != STUDY.block("locate")["image"]:
         return []
     return f"results/locate/sub-{w.subject}.json"
 
@@ -112,16 +117,22 @@ def register_settings(w):
 
 
 def warp_settings(w):
-    """Settings of `warp` with the fixed side and the kind of alignment."""
-    task = STUDY.task(w.task)
+    """Settings of `warp` with the fixed side and the kind of alignment: `alone` for a subject with one side."""
+    task, only = STUDY.task(w.task), side_of(w.task, w.subject)
     return STUDY.block("warp", w.task) | {
-        "fixed": task["fixed"],
-        "alignment": task["alignment"],
+        "fixed": only or task["fixed"],
+        "alignment": "alone" if only else task["alignment"],
     }
 
 
+def disc_planes(w):
+    """Landmarks of a subject without an MR, on whose disc planes the CT is then reformatted."""
+    by_disc = STUDY.block("pick", w.task)["slices"] == "discs"
+    return landmarks(w) if side_of(w.task, w.subject) == "source" and by_disc else []
+
+
 def registration(w):
-    """The registration's record, where the task needs one."""
-    if STUDY.task(w.task)["alignment"] == "none":
+    """The registration's record, where the task needs one and the subject is a pair."""
+    if STUDY.task(w.task)["alignment"] == "none" or side_of(w.task, w.subject):
         return []
     return f"results/register/{w.task}/sub-{w.subject}.json"

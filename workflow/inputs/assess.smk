@@ -1,5 +1,7 @@
 """Inputs and settings of the rules of assessment: evaluate, summarize, plot, conclude, enforce."""
 
+from types import SimpleNamespace
+
 
 def of_task(w, pattern):
     """A path pattern expanded over the models and folds of one task."""
@@ -39,15 +41,13 @@ def every_record(w):
     """Records of every subject at every stage that can refuse one."""
     records = []
     for task in STUDY.tasks:
-        for subject in paired(task):
+        for subject in subjects_of(task):
             records += volumes(task, subject, "source", ".json")
             records += volumes(task, subject, "target", ".json")
             for stage in ("resample", "warp", "window", "pick", "crop"):
                 records.append(f"results/{stage}/{task}/sub-{subject}.json")
-            if STUDY.task(task)["alignment"] != "none":
-                records.append(f"results/register/{task}/sub-{subject}.json")
-            if STUDY.block("pick", task)["slices"] != "all":
-                records.append(f"results/locate/sub-{subject}.json")
+            own = SimpleNamespace(task=task, subject=subject)
+            records += [path for path in (registration(own), landmarks(own)) if path]
     return sorted(set(records))
 
 

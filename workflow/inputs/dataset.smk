@@ -7,19 +7,21 @@ def crops(task, subjects, ending):
 
 
 def every_crop(w):
-    """Crop files of all included pairs of all tasks."""
-    return [path for task in STUDY.tasks for path in crops(task, paired(task), ".json")]
+    """Crop files of all subjects of all tasks."""
+    return [
+        path for task in STUDY.tasks for path in crops(task, subjects_of(task), ".json")
+    ]
 
 
 def every_pack():
     """Pack files of all tasks, folds and roles."""
     folds = range(STUDY.config["cohort"]["folds"])
-    return expand(
-        "results/pack/{task}/fold-{fold}/{role}.npz",
-        task=STUDY.tasks,
-        fold=folds,
-        role=ROLES,
-    )
+    return [
+        f"results/pack/{task}/fold-{fold}/{role}.npz"
+        for task in STUDY.tasks
+        for fold in folds
+        for role in (*ROLES, *pools(task))
+    ]
 
 
 def pack_settings(w):

@@ -29,7 +29,7 @@ def show_settings(w):
     return STUDY.block("show", w.task) | {
         "labels": {side: task[side] for side in ("source", "target")},
         "side": "source" if task["source"] == image else "target",
-        "landmarks_frame": landmarks_frame(w.task),
+        "landmarks_frame": landmarks_frame(w.task, w.subject),
         "slices": STUDY.block("pick", w.task)["slices"],
     }
 

@@ -39,3 +39,10 @@ def train_code(w):
 def cards(w):
     """GPUs that a training asks for."""
     return STUDY.block("train", w.task, w.model)["devices"]
+
+
+def pool_pack(w, role):
+    """The pack of the subjects with one image only, where the model trains on it."""
+    if not STUDY.needs_pools(w.task, w.model):
+        return []
+    return f"results/pack/{w.task}/fold-{w.fold}/{role}.npz"

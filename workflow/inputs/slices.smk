@@ -7,24 +7,26 @@ def window_settings(w):
     block = STUDY.block("window", w.task)
     for side in ("source", "target"):
         block[side]["kind"] = images[task[side]]["modality"].lower()
-    return block
+    return block | {"only": side_of(w.task, w.subject)}
 
 
 def pick_settings(w):
     """Settings of `pick` with the frame in which the landmarks are given and the points that people moved."""
     moved = sheet.moves(Path(STUDY.config["review"]), w.task, w.subject)
-    frame = {"landmarks_frame": landmarks_frame(w.task)}
+    frame = {"landmarks_frame": landmarks_frame(w.task, w.subject)}
     return STUDY.block("pick", w.task) | frame | {"moved": moved}
 
 
 def crop_settings(w):
     """Settings of `crop` with the frame in which the landmarks are given."""
-    frame = {"landmarks_frame": landmarks_frame(w.task)}
+    frame = {"landmarks_frame": landmarks_frame(w.task, w.subject)}
     return STUDY.block("crop", w.task) | frame
 
 
-def landmarks_frame(name):
-    """Which image of a task holds the landmarks: the fixed or the moving one."""
+def landmarks_frame(name, subject):
+    """Which image of a task holds the landmarks: the fixed or the moving one; the only one is fixed."""
+    if side_of(name, subject):
+        return "fixed"
     task, image = STUDY.task(name), STUDY.block("locate")["image"]
     return "fixed" if task[task["fixed"]] == image else "moving"
 

@@ -119,7 +119,7 @@ rule register:
 
 
 rule warp:
-    """Reformat the moving image on the fixed slices' own planes, averaged over their thickness."""
+    """Reformat the moving image on the fixed slices' own planes, averaged over their thickness; a CT alone on its discs' planes."""
     input:
         moving=lambda w: moving_volumes(w),
         moving_fields=lambda w: moving_fields(w),
@@ -128,6 +128,7 @@ rule warp:
         stacks="results/resample/{task}/sub-{subject}",
         record_in="results/resample/{task}/sub-{subject}.json",
         registration=lambda w: registration(w),
+        planes=lambda w: disc_planes(w),
     output:
         stacks=directory("results/warp/{task}/sub-{subject}"),
         record="results/warp/{task}/sub-{subject}.json",

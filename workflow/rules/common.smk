@@ -15,7 +15,7 @@ from snakemake.logging import logger
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT / "src"))
 
-from mrsynth import provenance, pseudonym, sheet, study, subjects
+from mrsynth import provenance, pseudonym, roles, sheet, study, subjects
 from mrsynth.errors import StudyError
 
 provenance.lead_jobs_to(ROOT / "src")
@@ -24,7 +24,7 @@ SEGMENT_ENVIRONMENT = str(ROOT / "envs/totalsegmentator.yaml")
 COHORT = Path("results/cohort/cohort.tsv")
 SUMMARY = Path("results/conclude/summary.md")
 START = time.time()
-ROLES = ("train", "validation", "test")
+ROLES, POOLS = roles.ROLES, roles.POOLS
 TABLES = ("cases", "methods", "differences", "verdicts", "flow")
 FIGURES = ("panel", "curves", "errors")
 
@@ -45,7 +45,7 @@ wildcard_constraints:
     task="|".join(STUDY.tasks),
     model="|".join(sorted({m for models in STUDY.models.values() for m in models})),
     fold="|".join(map(str, range(STUDY.config["cohort"]["folds"]))),
-    role="|".join(ROLES),
+    role="|".join((*ROLES, *POOLS)),
     table="|".join(TABLES),
     figure="|".join(FIGURES),
 
@@ -82,8 +82,31 @@ def paired(task):
     return sheet.paired(cohort_rows(), task)
 
 
+def side_of(task, subject):
+    """The one side that a subject of the pools has; empty for a pair."""
+    pool = row_of(task, subject)["pool"]
+    return "" if pool == "paired" else pool
+
+
+def pools(task):
+    """Packs of unpaired images that some model of a task trains on, by role and side."""
+    return (
+        {"source_pool": "source", "target_pool": "target"}
+        if STUDY.needs_pools(task)
+        else {}
+    )
+
+
+def subjects_of(task):
+    """Pseudonyms of everybody whose images a task uses: its pairs, and its pools where it trains on them."""
+    lonely = [sheet.pool(cohort_rows(), task, side) for side in pools(task).values()]
+    return sorted([*paired(task), *sum(lonely, [])])
+
+
 def members(w):
-    """Pseudonyms of the pairs that play a role in a fold of a task."""
+    """Pseudonyms of the subjects that play a role in a fold of a task."""
+    if w.role in pools(w.task):
+        return sheet.pool(cohort_rows(), w.task, pools(w.task)[w.role])
     return sheet.members(
         cohort_rows(), w.task, w.role, int(w.fold), STUDY.config["cohort"]
     )

@@ -33,6 +33,8 @@ rule train:
     input:
         train="results/pack/{task}/fold-{fold}/train.npz",
         validation="results/pack/{task}/fold-{fold}/validation.npz",
+        source_pool=lambda w: pool_pack(w, "source_pool"),
+        target_pool=lambda w: pool_pack(w, "target_pool"),
     output:
         weights="results/train/{task}/{model}/fold-{fold}/weights.safetensors",
         history="results/train/{task}/{model}/fold-{fold}/history.jsonl",

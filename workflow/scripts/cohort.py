@@ -19,7 +19,7 @@ def work(job_):
         listed=pseudonym.read_exclusions(private, key),
         **cfg,
     )
-    chosen = found.rows[(found.rows["status"] == "included") & (found.rows["pool"] == "paired")]
+    chosen = found.rows[found.rows["status"] == "included"]
     names = chosen[["source_series", "target_series", "bridge_series"]].to_numpy().ravel()
     digests.settle(private, filter(None, names), threads=job_.threads)
     for warning in found.warnings:
