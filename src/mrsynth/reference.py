@@ -22,6 +22,7 @@ def tables(schemas: dict[str, dict]) -> str:
         "segment",
         "locate",
         *TASK_STAGES,
+        "forecast",
         "conclude",
     ]
     assert set(order[1:]) == {*SHARED_STAGES, *TASK_STAGES}

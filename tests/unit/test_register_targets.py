@@ -16,8 +16,11 @@ from mrsynth.volume import from_array, to_array
 
 QUICK = {
     "levels_mm": [5.0, 2.5],
-    "samples": [1500, 6000],
+    "samples": [3000, 6000],
+    "candidates": 9,
+    "turn_deg": 0.0,
     "search_mm": [20, 20, 40],
+    "search_step_mm": 10.0,
     "flips": False,
 }
 HU = np.array([-1000, -90, 50, 350], np.float32)
@@ -68,7 +71,7 @@ def test_slab_is_found_far_from_the_middle_of_a_tall_image(tall, landmarks):
 
 
 def test_one_scan_is_enough_for_what_it_reaches():
-    settings = Settings()
+    settings = Settings(search_step_mm=10.0)
     assert heights(0, -140, 140, 30, settings) == []
     assert heights(0, -360, 360, 30, settings) == [-250.0, 250.0]
     # The last scan stays in the image.
@@ -81,8 +84,8 @@ def test_one_scan_is_enough_for_what_it_reaches():
 
 
 def test_places_follow_the_spine_and_the_header(tall):
-    mask = prepare.foreground(tall[0], 0.0)
-    settings = Settings(search_mm=(40, 70, 40))
+    settings = Settings(search_mm=(40, 70, 40), search_step_mm=10.0)
+    mask = prepare.Picture(tall[0], settings).body
     spine = np.array([[0, z / 5, z] for z in range(-180, 181, 10)], float)
     far = np.array([[0, 0, 900.0], [4, 0, 940.0]])
     places = targets(far, mask, settings, spine, np.array([1, 2, -130.0]))
@@ -97,7 +100,7 @@ def test_places_follow_the_spine_and_the_header(tall):
 
 
 def test_best_of_another_part_stays_a_rival():
-    settings = Settings(search_mm=(40, 70, 40))
+    settings = Settings(search_mm=(40, 70, 40), search_step_mm=10.0)
     found = [
         search.Candidate(rigid([0, 0, 0], [0, 0, z]), 1 - rank / 10)
         for rank, z in enumerate((0, 20, 38, 200, 300))

@@ -17,9 +17,10 @@ from mrsynth.locate.refine import Measured
 # Contrast medium in the sac is 200 to over 1000 HU; with the roots in it averaged in, this much
 # at least. Roots are 1-2 mm thick and don't count after a smoothing of this width (sigma, mm).
 CONTRAST_HU, SMOOTHING_MM = 150.0, 2.0
-# Behind a disc lie 1-3 mm of ligament and fat, then the sac, then flavum, and no bone in the
-# middle: where the sac is looked for, mm behind the disc's edge and to the sides.
-BEHIND_MM, SIDE_MM = (3.0, 13.0), 6.0
+# Behind a disc lie 1-3 mm of ligament and fat, then the sac, then flavum; bone is farther to the
+# sides (facets, from 8 mm) and farther behind (laminae). Where the sac is looked for, mm behind the
+# disc's edge and to the sides: half of this place at least is bright.
+BEHIND_MM, SIDE_MM = (3.0, 11.0), 4.0
 STEP_MM, SLAB_MM = 1.0, 2.0
 # Half the width of a wide sac, mm.
 HALF_SAC_MM = 9.0
@@ -69,10 +70,10 @@ def bright_place(grid: Grid, disc: Measured) -> np.ndarray | None:
     hu = ndimage.gaussian_filter(np.clip(hu, -100, 1000), SMOOTHING_MM / STEP_MM)
     cut = round(margin / STEP_MM)
     inner = hu[cut:-cut, cut:-cut]
+    if np.median(inner) <= CONTRAST_HU:
+        return None
     row, column = np.unravel_index(np.argmax(inner), inner.shape)
     peak = inner[row, column]
-    if peak <= CONTRAST_HU:
-        return None
     # The contrast medium lies in layers: the middle of all that is bright, not the brightest layer.
     place = feet[row + cut, column + cut]
     near = np.linalg.norm(feet - place, axis=2) <= HALF_SAC_MM
