@@ -94,6 +94,12 @@ def _numbers(study, task: str, own: dict) -> Iterator[str]:
             f"'register.levels_mm' = {register['levels_mm']} and 'register.samples' = "
             f"{register['samples']} must be of the same length, one number of samples per level"
         )
+    files = register["mask_files"] or ""
+    if register["mask"] == "user" and not all(part in files for part in ("{subject}", "{side}")):
+        yield (
+            "'register.mask' = 'user' needs 'register.mask_files', a path with {subject} and {side} "
+            f"in it, such as 'masks/sub-{{subject}}_{{side}}.nii.gz'; it is {files or None!r}"
+        )
     low, high = register["ct_window_hu"]
     if low >= high:
         yield f"'register.ct_window_hu' = {[low, high]} must run from low to high"
