@@ -263,7 +263,7 @@ def summary(rows: list[dict]) -> None:
 def cuts(shared: Path) -> None:
     """Three whole vertebrae (and half a disc more at both ends), no sacrum."""
     ct, truth = reference(shared)
-    print("vertebrae\tvoxels\tfound\tnamed\tcentre_mm\tangle_deg\tothers\tflags")
+    print("vertebrae\tvoxels\tfound\tnamed\tcentre_mm\tangle_deg\tflags")
     heights = {level: centre[2] for level, (centre, _) in truth.items()}
     heights["T11-T12"] = heights["T12-L1"] + 26.0
     names = ["T11-T12", *LEVELS]

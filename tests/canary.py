@@ -239,7 +239,7 @@ class Search:
         if content[:2] == b"\x1f\x8b" or (content[:1] == b"\x78" and _inflates(content)):
             yield _inflate(content)
             return
-        if content[:4] == b"PK\x03\x04":
+        if content[:4] == b"PK\x03\x04" and zipfile.is_zipfile(io.BytesIO(content)):
             with zipfile.ZipFile(io.BytesIO(content)) as archive:
                 yield "\n".join(archive.namelist()).encode()
                 for name in archive.namelist():

@@ -97,8 +97,9 @@ def _numbers(study, task: str, own: dict) -> Iterator[str]:
     files = register["mask_files"] or ""
     if register["mask"] == "user" and not all(part in files for part in ("{subject}", "{side}")):
         yield (
-            "'register.mask' = 'user' needs 'register.mask_files', a path with {subject} and {side} "
-            f"in it, such as 'masks/sub-{{subject}}_{{side}}.nii.gz'; it is {files or None!r}"
+            "'register.mask' = 'user' needs 'register.mask_files', a path with {subject} and "
+            "{side} in it, such as 'masks/sub-{subject}_{side}.nii.gz'; it is "
+            f"{files or None!r}"
         )
     low, high = register["ct_window_hu"]
     if low >= high:

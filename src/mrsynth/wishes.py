@@ -1,12 +1,13 @@
 """The user's cohort sheet: what a person says of a subject outranks every rule."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
 
 from mrsynth.errors import StudyError
 from mrsynth.roles import ROLES
-from mrsynth.subjects import person
+from mrsynth.subjects import SUBJECT, person
 
 COLUMNS = [
     "subject",
@@ -22,6 +23,9 @@ VISIT_COLUMNS = ("subject", "task", "exclude", "reason")
 """What can be said of one visit; the rest holds for the person."""
 YES = ("yes", "true", "1", "x", "y")
 NO = ("no", "false", "0", "", "n")
+HARMLESS = re.compile(rf"{SUBJECT}|[a-z_-]{{0,20}}\d?[a-z_-]{{0,20}}")
+"""What an error may quote: pseudonyms and words in small letters. Anything else may be a patient's
+number, name or date in the wrong place, and errors end in logs."""
 
 
 def read_sheet(path: str | Path) -> pd.DataFrame:
@@ -45,7 +49,7 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
     unknown = sorted(set(columns) - set(COLUMNS))
     if unknown or "subject" not in columns or len(set(columns)) < len(columns):
         raise StudyError(
-            f"'{path}': columns {', '.join(unknown) or 'without subject, or twice'}; "
+            f"'{path}': columns {', '.join(map(shown, unknown)) or 'without subject, or twice'}; "
             f"known are {', '.join(COLUMNS)}, separated by tabs"
         )
     for number, cells in lines.items():
@@ -57,6 +61,11 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
     rows = [dict(zip(columns, cells, strict=False)) for cells in lines.values()]
     table = pd.DataFrame(rows, index=list(lines), columns=columns, dtype=object).fillna("")
     return table.reindex(columns=COLUMNS, fill_value="")
+
+
+def shown(value: str) -> str:
+    """A cell for an error's text, unless it may name a patient."""
+    return f"'{value}'" if HARMLESS.fullmatch(value) else "(not shown, it may name a patient)"
 
 
 def check(sheet: pd.DataFrame | None, series: pd.DataFrame, tasks: dict) -> pd.DataFrame:
@@ -73,22 +82,24 @@ def check(sheet: pd.DataFrame | None, series: pd.DataFrame, tasks: dict) -> pd.D
         own = series[series["subject"] == person(row["subject"])]
         if own.empty:
             raise StudyError(
-                f"{where}: subject '{row['subject']}' is not in results/index/series.tsv; correct "
-                "or remove the line (a new key renames all subjects)"
+                f"{where}: subject {shown(row['subject'])} is not in results/index/series.tsv; "
+                "correct or remove the line (a new key renames all subjects)"
             )
         if row["task"] and row["task"] not in tasks:
             raise StudyError(
-                f"{where}: task '{row['task']}' is unknown; there are {', '.join(tasks)}"
+                f"{where}: task {shown(row['task'])} is unknown; there are {', '.join(tasks)}"
             )
         if row["split"] and row["split"] not in ROLES:
-            raise StudyError(f"{where}: split '{row['split']}' is none of {', '.join(ROLES)}")
+            raise StudyError(f"{where}: split {shown(row['split'])} is none of {', '.join(ROLES)}")
         if row["exclude"].lower() not in (*YES, *NO):
-            raise StudyError(f"{where}: exclude '{row['exclude']}' is neither yes nor no")
+            raise StudyError(f"{where}: exclude {shown(row['exclude'])} is neither yes nor no")
         if row["interval_days"] and not row["interval_days"].removeprefix("-").isdecimal():
-            raise StudyError(f"{where}: interval_days '{row['interval_days']}' is no whole number")
+            raise StudyError(
+                f"{where}: interval_days {shown(row['interval_days'])} is no whole number"
+            )
         for side in ("source_series", "target_series"):
             if row[side] and row[side] not in set(own["series"]):
-                raise StudyError(f"{where}: {side} '{row[side]}' is no series of this subject")
+                raise StudyError(f"{where}: {side} {shown(row[side])} is no series of this subject")
         if row["subject"] != person(row["subject"]):
             _check_visit(row, where)
     twice = sheet[sheet.duplicated(["subject", "task"])]

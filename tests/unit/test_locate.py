@@ -270,7 +270,7 @@ def test_other_counts_of_vertebrae_are_found_unnamed_and_flagged(variant):
 
 def test_contrast_medium_in_the_sac_changes_nothing_but_a_flag(person, ct, truth):
     values = volume.to_array(ct).astype(np.float32)
-    values[volume.to_array(person.tissues["ct"][0]) == CSF] += 500.0 - HU["csf"][0]
+    values[volume.to_array(person.tissues["ct"][0]) == CSF] += 250.0 - HU["csf"][0]
     found = locate(volume.from_array(values, volume.affine(ct)))
     assert found.flags == ["MYELO"]
     check(found, truth)

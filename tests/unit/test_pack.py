@@ -376,6 +376,7 @@ def test_the_four_adapters_from_warped_stacks_to_a_pack(tmp_path, monkeypatch):
         names = {"task": "t2", "subject": name}
         window = defaults("window")
         window["source"]["kind"], window["target"]["kind"] = "ct", "mr"
+        window["only"] = ""
         warped = {"stacks": f"warp/{name}", "record_in": f"warp-{name}.json"}
         made = {"stacks": f"window/{name}", "record": f"window-{name}.json"}
         adapter("window", warped, made, window, **names)

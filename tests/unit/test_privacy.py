@@ -16,13 +16,15 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pydicom
 import pytest
 import SimpleITK as sitk
 
 from canary import WORD, Marker, Search
-from mrsynth import index, job, pseudonym, volume
+from mrsynth import index, job, pseudonym, volume, wishes
 from mrsynth.convert import convert
+from mrsynth.errors import StudyError
 
 ROOT = Path(__file__).parents[2]
 SOURCES = [
@@ -209,6 +211,28 @@ def test_pictures_that_may_name_a_patient_or_are_invented_are_not_used(dicom_wri
     found = index.scan([dicom_writer.folder], key=KEY)
     assert "used" not in set(found.files["state"])
     assert not found.private
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"subject\n{WORD}-ID-7\n",
+        "subject\n20371107\n",
+        f"{WORD}\ttest\n",
+        f"subject\tsplit\nAAAAAAAA\t{WORD}\n",
+        f"subject\texclude\nAAAAAAAA\t{WORD}\n",
+        "subject\tinterval_days\nAAAAAAAA\t2037-11-07\n",
+        f"subject\tsource_series\nAAAAAAAA\t{WORD}\n",
+        f"subject\ttask\nAAAAAAAA\t{WORD}\n",
+    ],
+)
+def test_a_patient_in_the_cohort_sheet_by_mistake_is_not_quoted(tmp_path, text):
+    (tmp_path / "cohort.tsv").write_text(text)
+    series = pd.DataFrame([{"subject": "AAAAAAAA", "series": "ser-AAAAAAAA"}])
+    with pytest.raises(StudyError) as caught:
+        wishes.check(wishes.read_sheet(tmp_path / "cohort.tsv"), series, {"task": {}})
+    assert Search().text(str(caught.value).replace(str(tmp_path), "").encode()) == []
+    assert "not shown" in str(caught.value)
 
 
 def test_temporary_files_are_removed_when_a_job_crashes(tmp_path):

@@ -369,7 +369,13 @@ def test_c51_only_accepted_slices_reach_training(tmp_path, role):
 def test_c51_training_reads_packs_and_nothing_else():
     rules = (ROOT / "workflow/rules/learn.smk").read_text()
     block = re.search(r"rule train:.*?\n    output:", rules, re.DOTALL).group(0)
-    paths = re.findall(r'"([^"]+)"', block.split("input:")[1])
+    inputs = block.split("input:")[1]
+    assert re.findall(r"^ +(\w+)=", inputs, re.MULTILINE)[:2] == ["train", "validation"]
+    # Besides, packs of subjects with one image alone, where there is nothing to register.
+    assert set(re.findall(r"lambda w: (\w+)", inputs)) <= {"pool_pack"}
+    functions = (ROOT / "workflow/inputs/learn.smk").read_text()
+    pool = re.search(r"def pool_pack.*?(?=\ndef |\Z)", functions, re.DOTALL).group(0)
+    paths = re.findall(r'"([^"]*/[^"]*)"', inputs) + re.findall(r'"(results/[^"]*)"', pool)
     assert len(paths) >= 2
     assert all(path.startswith("results/pack/") for path in paths)
     defaults = yaml.safe_load((ROOT / "workflow/schemas/pack.schema.yaml").read_text())

@@ -75,9 +75,10 @@ def test_sharpness_and_inverse_consistency(pair):
     # Smooth tissue of the same kind: there is a best pose, but those beside it are nearly as good.
     blurred = sitk.SmoothingRecursiveGaussian(pair.fixed[0].image, 8.0)
     dull = replace(pair, fixed=[Picture(blurred, pair.settings)])
-    assert weigh.measures(dull, dull.coarse(), np.eye(4), "rigid")["sharpness"] < 0.5 * right[
-        "sharpness"
-    ]
+    assert (
+        weigh.measures(dull, dull.coarse(), np.eye(4), "rigid")["sharpness"]
+        < 0.5 * right["sharpness"]
+    )
 
 
 def shell(value: float, inside: float, outside: float, size=60) -> sitk.Image:
@@ -153,7 +154,7 @@ def test_brain_is_parted_from_the_scalp(head_mr):
     true = np.isin(tissue, (heads.GREY, heads.WHITE, heads.CSF, heads.LESION))
     dice = 2 * (inside & true).sum() / (inside.sum() + true.sum())
     assert dice > 0.85
-    # Thick slices cut the vertex obliquely: there it keeps scalp, which a body mask does everywhere.
+    # Thick slices cut the vertex obliquely: there it keeps scalp, a body mask all of it.
     assert inside[tissue == heads.SCALP].mean() < 0.3
 
 

@@ -90,6 +90,7 @@ def test_a_block_is_a_copy():
         ({"tasks": {"lumbar": {"bridge": "t2"}}}, ["bridge", "t2"]),
         ({"register": {"levels_mm": [5.0]}}, ["register.levels_mm", "register.samples"]),
         ({"register": {"ct_window_hu": [500, -200]}}, ["register.ct_window_hu"]),
+        ({"register": {"mask": "user"}}, ["register.mask", "register.mask_files"]),
         ({"window": {"target": {"lower_percentile": 99.9}}}, ["window.target.lower_percentile"]),
         ({"window": {"target": {"method": "window"}}}, ["window.target.method", "MR"]),
         ({"cohort": {"test": 0.6, "validation": 0.4}}, ["cohort.test", "nobody"]),

@@ -35,7 +35,7 @@ def test_errors_name_the_line_of_the_file(tmp_path):
     ("text", "words"),
     [
         ("subject,split\nAAAAAAAA,test\n", "separated by tabs"),
-        ("subject\tsplt\n", "columns splt"),
+        ("subject\tsplt\n", "columns 'splt'"),
         ("split\ntest\n", "without subject"),
         ("subject\tsplit\tsplit\n", "twice"),
         ("subject\nAAAAAAAA\ttest\n", "line 2, has 2 cells"),

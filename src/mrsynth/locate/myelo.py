@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from mrsynth.geometry import frame
+from mrsynth.locate.canal import longest_run
 from mrsynth.locate.column import evenly
 from mrsynth.locate.grid import Grid
 from mrsynth.locate.refine import Measured
@@ -17,10 +18,10 @@ from mrsynth.locate.refine import Measured
 # Contrast medium in the sac is 200 to over 1000 HU; with the roots in it averaged in, this much
 # at least. Roots are 1-2 mm thick and don't count after a smoothing of this width (sigma, mm).
 CONTRAST_HU, SMOOTHING_MM = 150.0, 2.0
-# Behind a disc lie 1-3 mm of ligament and fat, then the sac, then flavum; bone is farther to the
-# sides (facets, from 8 mm) and farther behind (laminae). Where the sac is looked for, mm behind the
-# disc's edge and to the sides: half of this place at least is bright.
-BEHIND_MM, SIDE_MM = (3.0, 11.0), 4.0
+# Where the sac is looked for behind a disc's centre, mm, and to both sides: half a small disc to
+# half a large one with the sac. A sac is bright there for longer than the rim of an endplate or a
+# lamina; facets are farther to the sides.
+BEHIND_MM, SIDE_MM, DEPTH_MM = (10.0, 32.0), 3.0, 8.0
 STEP_MM, SLAB_MM = 1.0, 2.0
 # Half the width of a wide sac, mm.
 HALF_SAC_MM = 9.0
@@ -58,24 +59,19 @@ def bright_place(grid: Grid, disc: Measured) -> np.ndarray | None:
     contrast medium.
     """
     axes = frame(disc.normal, np.array([0.0, -1.0, 0.0]))
-    offset = disc.edge - disc.centre
-    edge = np.min(offset[np.abs(offset @ axes[1]) < 8.0] @ axes[0], initial=-10.0)
-    # A margin of three sigmas, so that the smoothing sees what is around.
-    margin = 3 * SMOOTHING_MM
-    u = edge - np.arange(BEHIND_MM[0] - margin, BEHIND_MM[1] + margin + 0.1, STEP_MM)
-    w = np.arange(-SIDE_MM - margin, SIDE_MM + margin + 0.1, STEP_MM)
+    u = -np.arange(BEHIND_MM[0] - HALF_SAC_MM, BEHIND_MM[1] + HALF_SAC_MM + 0.1, STEP_MM)
+    w = np.arange(-HALF_SAC_MM - SIDE_MM, HALF_SAC_MM + SIDE_MM + 0.1, STEP_MM)
     feet = disc.centre + u[:, None, None] * axes[0] + w[:, None] * axes[1]
     slab = np.arange(-SLAB_MM, SLAB_MM + 0.1, 1.0)
     hu = np.mean([grid.sample(feet + d * axes[2]) for d in slab], axis=0)
     hu = ndimage.gaussian_filter(np.clip(hu, -100, 1000), SMOOTHING_MM / STEP_MM)
-    cut = round(margin / STEP_MM)
-    inner = hu[cut:-cut, cut:-cut]
-    if np.median(inner) <= CONTRAST_HU:
+    middle = hu[:, np.abs(w) <= SIDE_MM].mean(axis=1) > CONTRAST_HU
+    middle &= (-u >= BEHIND_MM[0]) & (-u <= BEHIND_MM[1])
+    first, last = longest_run(middle, gap=0)
+    if (last - first + 1) * STEP_MM < DEPTH_MM:
         return None
-    row, column = np.unravel_index(np.argmax(inner), inner.shape)
-    peak = inner[row, column]
     # The contrast medium lies in layers: the middle of all that is bright, not the brightest layer.
-    place = feet[row + cut, column + cut]
-    near = np.linalg.norm(feet - place, axis=2) <= HALF_SAC_MM
-    weight = np.clip(hu - 0.6 * peak, 0, None) * near
+    start = disc.centre + (u[first] + u[last]) / 2 * axes[0]
+    near = np.linalg.norm(feet - start, axis=2) <= HALF_SAC_MM
+    weight = np.clip(hu - CONTRAST_HU, 0, None) * near
     return (weight[..., None] * feet).sum(axis=(0, 1)) / weight.sum()

@@ -92,7 +92,7 @@ class Settings:
     accept_inverse_mm: float = 4.0
     accept_mirror: float = 0.85
     accept_mirror_whole: float = 0.97
-    accept_sharpness: float = 0.13
+    accept_sharpness: float = 0.15
     accept_sharpness_whole: float = 0.06
     accept_bone_mm: float = 3.0
     accept_rival: float = 0.75
