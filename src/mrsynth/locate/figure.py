@@ -86,6 +86,7 @@ def _along(axes, grid: Grid, landmarks: Landmarks, across: int) -> None:
     axes.set_xlabel("mm to the back" if across else "mm to the patient's left", fontsize=8)
     axes.set_ylabel("mm up", fontsize=8)
     axes.tick_params(labelsize=7)
+    _letters(axes, *(("A", "P") if across else ("R", "L")), "S", "I")
 
 
 def _cut(axes, grid: Grid, disc: Disc) -> None:
@@ -110,3 +111,24 @@ def _cut(axes, grid: Grid, disc: Disc) -> None:
         mark(point, COLOURS["lateral"], "|")
     axes.set_title(f"{disc.level or 'unnamed'}  {disc.confidence:.2f}", fontsize=9)
     axes.set_axis_off()
+    _letters(axes, "R", "L", "A", "P")
+
+
+def _letters(axes, left: str, right: str, top: str, bottom: str) -> None:
+    """The directions of the patient at the four edges of a cut."""
+    for x, y, letter in (
+        (0.03, 0.5, left),
+        (0.97, 0.5, right),
+        (0.5, 0.97, top),
+        (0.5, 0.03, bottom),
+    ):
+        axes.text(
+            x,
+            y,
+            letter,
+            transform=axes.transAxes,
+            color="white",
+            fontsize=8,
+            ha="center",
+            va="center",
+        )

@@ -203,7 +203,9 @@ def _axial_grids(person, lie, rng, count, slices, pixel, width, oblique):
         back = centres[disc] + axes @ [shift[disc, 0], 14 + shift[disc, 1], 0]
         step = SLICE_MM + GAP_MM
         grids.append(
-            acquire.grid(back, axes, (pixel, pixel, step), (size, size, slices[disc]), SLICE_MM)
+            acquire.grid(
+                back, axes, (pixel, pixel, step), (size, size, slices[disc % len(slices)]), SLICE_MM
+            )
         )
     return [levels[disc] for disc in chosen], grids
 

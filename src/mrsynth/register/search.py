@@ -86,8 +86,9 @@ def refine(
         sides: What the pose is measured with.
         pose: Start, 4×4.
         kind: ``rigid``, ``similarity`` (one scale more) or ``affine``.
-        stiffness: (nats, degrees, mm): a quadratic pull to ``pose`` that costs so many nats at
-            that turn or shift, which are also hard limits; rigid only. None leaves the pose free.
+        stiffness: (nats, degrees, mm): a quadratic pull to the start that costs so many nats at
+            that turn or shift from it, which are also hard limits around ``pose``; rigid only. None
+            leaves the pose free.
         start: Where to begin (a rigid motion away), if not at ``pose``.
         steps: Most iterations.
         tolerance: See :data:`TOLERANCE`.
@@ -108,9 +109,9 @@ def refine(
 
     first = np.zeros(size)
     if start is not None:
-        away = back @ start @ np.linalg.inv(pose) @ forward
-        first[:3] = Rotation.from_matrix(closest_rotation(away[:3, :3])).as_rotvec() * LEVER_MM
-        first[3:6] = away[:3, 3]
+        motion = back @ start @ np.linalg.inv(pose) @ forward
+        first[:3] = Rotation.from_matrix(closest_rotation(motion[:3, :3])).as_rotvec() * LEVER_MM
+        first[3:6] = motion[:3, 3]
         if stiffness is not None:
             first = np.clip(first, -scale, scale)
 
@@ -124,8 +125,9 @@ def refine(
             slope[axis] = (gradient * change).sum()
         pull, pull_slope = 0.0, 0.0
         if stiffness is not None:
-            pull = stiffness[0] * ((parameters / scale) ** 2).sum()
-            pull_slope = 2 * stiffness[0] * parameters / scale**2
+            away = (parameters - first) / scale
+            pull = stiffness[0] * (away**2).sum()
+            pull_slope = 2 * stiffness[0] * away / scale
         # Values near 1e-2 nats would meet the optimiser's tolerances at once.
         return 100 * (pull - value), 100 * (pull_slope - slope)
 
