@@ -102,6 +102,7 @@ def write_bad(folder: Path, files: dict[str, list[Path]], kind: str) -> str:
             # Heights of their own, since the files' names are shuffled.
             dataset.ImagePositionPatient = [0, 0, 3 * count + 3 * (kind == "gap" and count > 2)]
             dataset.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+            dataset.PixelSpacing = [2, 2]
             target = folder / f"{WORD}^{kind}/{modality}_{WORD}_{count}"
             write_spoilt(dataset, target, kind if modality == "CT" else "")
             if kind == "cut" and count == 2:
