@@ -102,7 +102,10 @@ def ridge(image: sitk.Image, seed: int) -> tuple[np.ndarray, np.ndarray]:
     top = np.where(near, value, -np.inf).argmax(axis=1)
     height = value[np.arange(len(value)), top]
     ends = [value[:, offsets <= -4.0].min(axis=1), value[:, offsets >= 4.0].min(axis=1)]
-    good = (height - np.maximum(*ends) > RIDGE_HU) & np.isfinite(np.minimum(*ends))
+    inside = np.isfinite(height) & np.isfinite(np.minimum(*ends))
+    good = inside & (
+        np.where(inside, height, 0) > np.where(inside, np.maximum(*ends), 0) + RIDGE_HU
+    )
     # A top at the end of the range belongs to a ridge farther away.
     good &= (top > np.flatnonzero(near)[0]) & (top < np.flatnonzero(near)[-1])
     world = world + normal * offsets[top][:, None]
