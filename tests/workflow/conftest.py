@@ -1,5 +1,6 @@
 """A small study in a copy of the checkout, run for real."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -74,10 +75,34 @@ class Checkout:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Checkout:
-    """The tiny study, run from raw DICOM to tables. Tests that change it use `changed`."""
-    checkout = Checkout(tmp_path_factory.mktemp("study"), ROOT / "tests/data/tiny.yaml")
+def finished(tmp_path_factory, worker_id) -> Checkout:
+    """The tiny study, run from raw DICOM to tables. Tests that change it use `changed`.
+
+    All workers of one test run share it: whoever comes first makes it, the others wait.
+    """
+    if worker_id == "master":
+        return _finished(tmp_path_factory.mktemp("study"))
+    folder = tmp_path_factory.getbasetemp().parent / "study"
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made = folder.with_suffix(".made")
+        if not made.exists():
+            folder.mkdir()
+            _finished(folder)
+            made.touch()
+        return _opened(folder)
+
+
+def _finished(folder: Path) -> Checkout:
+    checkout = Checkout(folder, ROOT / "tests/data/tiny.yaml")
     checkout.snakemake()
+    return checkout
+
+
+def _opened(folder: Path) -> Checkout:
+    """A checkout that is there already."""
+    checkout = object.__new__(Checkout)
+    checkout.folder, checkout.environment, checkout.prefix = folder, {}, []
     return checkout
 
 
@@ -96,7 +121,5 @@ def make_checkout():
 @pytest.fixture
 def changed(finished, tmp_path) -> Checkout:
     """A copy of the finished study, time stamps kept, free to be changed."""
-    copy = object.__new__(Checkout)
-    copy.folder, copy.environment, copy.prefix = tmp_path / "study", {}, []
-    shutil.copytree(finished.folder, copy.folder, symlinks=True)
-    return copy
+    shutil.copytree(finished.folder, tmp_path / "study", symlinks=True)
+    return _opened(tmp_path / "study")
