@@ -36,7 +36,7 @@ check: $(STAMP)  ## ruff, snakefmt and snakemake --lint
 	snakemake --lint
 
 unit: $(STAMP)  ## the tests alone
-	python -m pytest -n 2 --dist loadgroup -m "not long"
+	python -m pytest -n 2 --dist loadfile -m "not long"
 
 reference: $(STAMP)  ## write the config reference into config/README.md
 	python -c 'from mrsynth.reference import write_reference as w; w("config/README.md", "workflow/schemas")'

@@ -87,6 +87,12 @@ def members(path: str, cache: str | Path | None = None) -> list[tuple[str, str]]
         Refusal: ``BAD_ARCHIVE``, ``ENCRYPTED_ARCHIVE``, ``UNSUPPORTED_ARCHIVE`` or
             ``ARCHIVE_LIMIT``.
     """
+    place, names = _opened(path, cache)
+    return [(f"{place}{MARK}{name}", f"{path}{MARK}{name}") for name in names]
+
+
+def _opened(path: str, cache: str | Path | None) -> tuple[str, dict[str, bool]]:
+    """Where an archive's bytes are, and its files' names with whether they can be read."""
     if path.lower().endswith(UNSUPPORTED):
         raise Refusal(
             "UNSUPPORTED_ARCHIVE", "only zip and tar archives are read", "unpack it, or use zip"
@@ -95,7 +101,10 @@ def members(path: str, cache: str | Path | None = None) -> list[tuple[str, str]]
         with open(path, "rb") as file:
             start = file.read(2)
         place = _unpacked(path, start, cache) if start in PACKERS else path
-        names = _zip_names(place) if start == b"PK" else list(_tar_members(place, *_stamp(place)))
+        if start == b"PK":
+            return place, dict.fromkeys(_zip_names(place), True)
+        found = _tar_members(place, *_stamp(place))
+        return place, {name: part is not None for name, part in found.items()}
     except (Refusal, StudyError):
         raise
     except OSError as error:
@@ -109,7 +118,6 @@ def members(path: str, cache: str | Path | None = None) -> list[tuple[str, str]]
         raise Refusal(
             "BAD_ARCHIVE", "the archive is cut or damaged, or is none", "send it again"
         ) from None
-    return [(f"{place}{MARK}{name}", f"{path}{MARK}{name}") for name in names]
 
 
 @dataclass(frozen=True)
@@ -149,17 +157,23 @@ def expand(paths: list[str], cache: str | Path | None = None) -> list[Entry]:
             entries.append(Entry(path, path))
             continue
         try:
-            found = members(path, cache)
+            place, names = _opened(path, cache)
         except Refusal as refusal:
             entries.append(Entry(path, path, refusal.code, refusal.message, refusal.remedy))
             continue
         code, message = "ARCHIVE", "an archive; its members are listed"
         entries.append(Entry(path, path, code, message))
-        entries += [_member(place, name) for place, name in found]
+        entries += [
+            _member(f"{place}{MARK}{name}", f"{path}{MARK}{name}", readable)
+            for name, readable in names.items()
+        ]
     return entries
 
 
-def _member(place: str, name: str) -> Entry:
+def _member(place: str, name: str, readable: bool) -> Entry:
+    if not readable:
+        code, message = "UNSUPPORTED_MEMBER", "a sparse member of a tar, or a link to none of its"
+        return Entry(place, name, code, message, "pack it again without --sparse, links as files")
     if not is_archive(name):
         return Entry(place, name)
     code, message = "NESTED_ARCHIVE", "an archive inside another one"
@@ -207,9 +221,10 @@ def read(path: str, limit: int | None = None) -> bytes:
         return _read_member(*place, limit)
     except Refusal:
         raise
-    except OSError:
-        raise Refusal("UNREADABLE", "a file can't be opened") from None
-    except Exception:
+    except Exception as error:
+        # bz2 tells of a damaged stream by an error of the system without a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise Refusal("UNREADABLE", "a file can't be opened") from None
         raise Refusal("CORRUPT", "a member of an archive can't be read") from None
 
 
@@ -353,19 +368,28 @@ def _aside(info: zipfile.ZipInfo) -> bool:
 
 
 @lru_cache(maxsize=4)
-def _tar_members(path: str, *_stamp) -> dict[str, tuple[int, int]]:
-    """Name → start and length of the files in a plain tar."""
+def _tar_members(path: str, *_stamp) -> dict[str, tuple[int, int] | None]:
+    """Name → start and length of the files in a plain tar; None of one that can't be read."""
+    names, parts = [], {}
     with tarfile.open(path, "r:") as file:
-        found = []
         for info in file:
-            if info.isreg() and not info.issparse():
-                found.append((info.name, info.offset_data, info.size))
-            if len(found) > MOST_MEMBERS:
+            if not (info.isreg() or info.islnk()):
+                continue
+            names.append(info.name)
+            parts[info.name] = _part(info, parts)
+            if len(names) > MOST_MEMBERS:
                 break
         else:
             _check_end(path, file.offset)
-    _check_limits([name for name, _, _ in found], 0, 0)
-    return {name: (start, length) for name, start, length in found}
+    _check_limits(names, 0, 0)
+    return parts
+
+
+def _part(info: tarfile.TarInfo, earlier: dict) -> tuple[int, int] | None:
+    """Start and length of a file's bytes; of a hard link those of the earlier member it names."""
+    if info.islnk():
+        return earlier.get(info.linkname)
+    return None if info.issparse() else (info.offset_data, info.size)
 
 
 def _check_end(path: str, offset: int) -> None:

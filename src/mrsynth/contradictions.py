@@ -60,6 +60,7 @@ def _task(study, task: str) -> Iterator[str]:
         if model in BASELINES:
             yield f"a model can't be named '{model}': the tables give that name to a baseline"
         yield from _training(model, study.block("train", task, model), study.block("pack", task))
+        yield from _pools(study, task, model)
 
 
 def _images(own: dict) -> Iterator[str]:
@@ -149,6 +150,19 @@ def _training(model: str, train: dict, pack: dict) -> Iterator[str]:
             f"model '{model}': images of 'pack.size' = {pack['size']} pixels shrink to nothing in "
             f"a discriminator with 'train.discriminator.strided' = "
             f"{train['discriminator']['strided']}; lower the one or raise the other"
+        )
+
+
+def _pools(study, task: str, model: str) -> Iterator[str]:
+    """Only one side's image holds landmarks: the other side's subjects alone have none."""
+    slices = study.block("pick", task)["slices"]
+    alone = study.block("train", task, model)["unpaired"] == "pools"
+    if slices != "all" and alone and study.needs_pools(task, model):
+        yield (
+            f"model '{model}': 'train.unpaired' = 'pools' trains on subjects with one image only, "
+            f"and 'pick.slices' = '{slices}' needs landmarks, which only those with "
+            f"'locate.image' = '{study.block('locate')['image']}' have; set 'train.unpaired' to "
+            "'pairs' or 'all', or 'pick.slices' to 'all'"
         )
 
 

@@ -83,14 +83,18 @@ DIXON_WORDS = (
 """Images of a Dixon acquisition: note, image types, and words that count beside "dixon"."""
 DIXON = re.compile(r"dixon|(?<![a-z])(ideal|flex|mdixon|lava)(?![a-z])")
 WITHOUT_WORDS = re.compile(
-    r"\b(none|no|non|nil|not|without|w/?o|native?|nativ|plain|unenhanced|ohne|sans|sin|pre|0|-)\b"
+    r"\b(none|no|non|nil|not|without|w/?o|native?|nativ|plain|unenhanced|ohne|sans|sin|pre)\b"
+    r"|\A\s*(0+([.,]0+)?|-+)\s*(ml)?\s*\Z"
 )
-"""Words by which an agent's element, or a description, says that there was no agent."""
+"""Words by which an agent's element says that there was none; a zero or a dash only if it stands
+alone, since agents' names and doses have both (Gd-DTPA, Isovue-370, 0.1 mmol/kg)."""
 AGENT_WORDS = re.compile(
     r"(?<![a-z])(gd|gad|gado\w*|dotarem|dota|magnevist|multihance|prohance|omniscan|km|cm|ce"
-    r"|contrast|kontrast\w*|enhanced|iv|c\+|\+ ?(c|gd|km|k|contrast)|post|postcontrast|postgad\w*)"
+    r"|contrast|kontrast\w*|enhanced|iv|c\+|\+ ?(c|gd|km|k|contrast)|postcontrast|postgad\w*"
+    r"|post(?![ .-]{0,3}(op(?![a-z])|opera|surg|trauma|interv|biops|lamin|fusion|radi|chemo)))"
     r"(?![a-z])"
 )
+"""Words by which a description says that there was an agent; a spine is also post-operative."""
 NEGATED = re.compile(
     r"\b(no|non|without|w/?o|ohne|sans|sin|pre|before|vor)[ _.-]{0,2}"
     r"(gd|gad\w*|km|cm|ce|iv|contrast|kontrast\w*)\b|unenhanced|\bnativ?e?\b|\bc-(?![a-z0-9])"

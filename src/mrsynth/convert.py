@@ -73,10 +73,24 @@ def convert_stack(
 
     Raises:
         Refusal: If the slices don't form the volume that they should.
+        StudyError: If a file can't be opened: the disk may be back tomorrow, while a refusal would
+            stay as the stack's result.
     """
     rows = files.to_dict("records") if hasattr(files, "to_dict") else list(files)
     if not rows:
         raise Refusal("TOO_FEW_SLICES", "the stack has no files", "run `snakemake cohort` again")
+    try:
+        return _convert(rows, tilt, uneven, tolerance_mm, lossy)
+    except Refusal as refusal:
+        if refusal.code == "UNREADABLE":
+            raise digests.unreachable() from None
+        raise
+
+
+def _convert(
+    rows: list[dict], tilt: str, uneven: str, tolerance_mm: float, lossy: str
+) -> Converted:
+    """See :func:`convert_stack`."""
     if imagefiles.is_volume(rows[0]["path"]):
         return _convert_file(rows[0])
     slices = _read_slices(rows)
@@ -261,6 +275,8 @@ def _read_slices(rows: list[dict]) -> list[_Slice]:
     for row in rows:
         if row["path"] != path:
             path = row["path"]
+            # Before the header, whose reader has one code for a lost disk and a damaged member.
+            content = archives.read(path)
             header = dicom.read_header(path, accept_bare=True)
             if header.state != "read":
                 raise Refusal(
@@ -268,7 +284,6 @@ def _read_slices(rows: list[dict]) -> list[_Slice]:
                     header.message,
                     "send the series again, then run `snakemake cohort`",
                 )
-            content = archives.read(path)
             digests.check(content, _digest(row))
             dataset = pixels.read_dataset(path, content)
             size = (header.slices[0]["Rows"], header.slices[0]["Columns"])

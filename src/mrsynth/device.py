@@ -52,6 +52,7 @@ def acquire(
     device: str = "auto",
     *,
     share: bool = False,
+    number: int | None = None,
     cards: list[str] | None = None,
     folder: Path | None = None,
     patience_s: float = float("inf"),
@@ -61,6 +62,7 @@ def acquire(
     Args:
         device: ``cpu``, ``cuda``, or ``auto``: a card if there is one.
         share: Take the first card whether or not another training uses it.
+        number: The card that :func:`reserve` has locked for this process.
         cards: Names of the cards; those of the machine if left out.
         folder: Folder of the lock files.
         patience_s: How long to wait for a free card.
@@ -68,41 +70,97 @@ def acquire(
     Raises:
         StudyError: If a card is asked for and there is none, or none gets free in time.
     """
+    cards = _usable(device, cards)
+    if not cards:
+        yield torch.device("cpu")
+    elif share or number is not None:
+        yield torch.device("cuda", number or 0)
+    else:
+        (number, handle), *_ = _wait_for_cards(cards, 1, folder or lock_folder(), patience_s)
+        with handle:
+            yield torch.device("cuda", number)
+
+
+@contextlib.contextmanager
+def reserve(
+    device: str,
+    count: int,
+    *,
+    cards: list[str] | None = None,
+    folder: Path | None = None,
+    patience_s: float = float("inf"),
+) -> Iterator[dict[int, int]]:
+    """Cards for processes that train together, locked all at once or none.
+
+    Who has too few lets them go before he waits, so that two trainings never wait for each other.
+
+    Args:
+        device: As for :func:`acquire`.
+        count: How many cards.
+        cards: Names of the cards; those of the machine if left out.
+        folder: Folder of the lock files.
+        patience_s: How long to wait for free cards.
+
+    Yields:
+        Card numbers with their locks' file descriptors, for the processes to inherit; empty for
+        the CPU.
+
+    Raises:
+        StudyError: If there are fewer cards, or too few get free in time.
+    """
+    cards = _usable(device, cards)
+    if not cards:
+        yield {}
+        return
+    if count > len(cards):
+        raise StudyError(
+            f"config key 'train.devices' = {count}, but torch sees {len(cards)} cards "
+            f"(CUDA_VISIBLE_DEVICES = {os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')!r}); "
+            f"set 'devices: {len(cards)}'"
+        )
+    locked = _wait_for_cards(cards, count, folder or lock_folder(), patience_s)
+    with contextlib.ExitStack() as held:
+        yield {number: held.enter_context(handle).fileno() for number, handle in locked}
+
+
+def _usable(device: str, cards: list[str] | None) -> list[str]:
+    """The cards that a setting may take, those of the machine for None; empty for the CPU."""
     if device not in DEVICES:
         raise StudyError(f"config key 'device' = '{device}'; use one of {', '.join(DEVICES)}")
-    cards = (visible_cards() if device != "cpu" else []) if cards is None else cards
-    if device == "cpu" or (device == "auto" and not cards):
-        yield torch.device("cpu")
-    elif not cards:
+    if device == "cpu":
+        return []
+    cards = visible_cards() if cards is None else cards
+    if device == "cuda" and not cards:
         raise StudyError(
             "config key 'device' = 'cuda', but torch sees no card "
             f"(CUDA_VISIBLE_DEVICES = {os.environ.get('CUDA_VISIBLE_DEVICES', 'unset')!r}); "
             "set 'device: auto' or install a torch with CUDA and the card's driver"
         )
-    elif share:
-        yield torch.device("cuda", 0)
-    else:
-        number, handle = _wait_for_card(cards, folder or lock_folder(), patience_s)
-        with handle:
-            yield torch.device("cuda", number)
+    return cards
 
 
-def _wait_for_card(cards: list[str], folder: Path, patience_s: float):
+def _wait_for_cards(cards: list[str], count: int, folder: Path, patience_s: float) -> list[tuple]:
+    """``count`` card numbers, each with its open, locked file."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     deadline, told = time.monotonic() + patience_s, False
     while True:
+        locked = []
         for number, card in enumerate(cards):
             handle = _try_lock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', card)}.lock")
-            if handle:
-                return number, handle
+            locked += [(number, handle)] if handle else []
+            if len(locked) == count:
+                return locked
+        for _, handle in locked:
+            handle.close()
         if time.monotonic() >= deadline:
             raise StudyError(
-                f"all {len(cards)} cards are in use by other trainings of mrsynth; start "
+                f"too few of {len(cards)} cards are free of other trainings of mrsynth; start "
                 f"snakemake with "
                 f"'--resources gpu={len(cards)}', or set 'share_device: true'"
             )
         if not told:
-            log.warning("waiting for a free card: all %d train another model", len(cards))
+            text = "waiting for %d free of %d cards: other models train"
+            log.warning(text, count, len(cards))
             told = True
         time.sleep(min(POLL_SECONDS, max(deadline - time.monotonic(), 0.01)))
 

@@ -22,6 +22,9 @@ LETTERS = 32
 CACHE = "digests.tsv"
 CACHE_COLUMNS = ("path", "size", "mtime_ns", "content")
 
+DAMAGED = "damaged"
+"""In place of the digest of a file whose content is damaged: `convert` accepts no content by it."""
+
 
 def digest(content: bytes) -> str:
     """Digest of a file's content."""
@@ -46,6 +49,15 @@ def check(content: bytes, expected: str) -> None:
         )
 
 
+def unreachable() -> StudyError:
+    """The error for a listed file that can't be opened: of the disk, not of the patient's data."""
+    return StudyError(
+        "a file that `index` has listed can't be read now: its disk is not mounted or fails, its "
+        "permissions have changed, or it is gone; mend that and start again. If the file was taken "
+        "away, or private/unpacked was emptied, run `snakemake cohort --forcerun index`"
+    )
+
+
 def settle(private: str | Path, series: Iterable[str], threads: int = 1) -> None:
     """Write the lists from which `convert` reads: those of `index` with the files' digests.
 
@@ -56,6 +68,9 @@ def settle(private: str | Path, series: Iterable[str], threads: int = 1) -> None
         private: The private folder.
         series: Names of the chosen series.
         threads: Files that are read at the same time.
+
+    Raises:
+        StudyError: If a list is missing, or a file without a known digest can't be opened.
     """
     folder, known = Path(private) / "cohort", read_cache(Path(private) / CACHE)
     wanted = sorted(set(series))
@@ -81,16 +96,21 @@ def read_cache(path: str | Path) -> dict[str, tuple[str, str, str]]:
 
 
 def _entry(path: str, known: dict) -> tuple[str, str, str]:
-    """Size, time of change and digest of a file; no digest of one that can't be read."""
+    """Size, time of change and digest of a file; the last known ones while it can't be opened."""
+    old = known.get(path)
+    known_well = old is not None and old[2] not in ("", DAMAGED)
     try:
         size, changed = map(str, archives.stamp(path))
-        old = known.get(path)
-        if old and old[:2] == (size, changed) and old[2]:
+        if known_well and old[:2] == (size, changed):
             return old
         return size, changed, digest(archives.read(path))
-    except (OSError, Refusal):
-        # `convert` meets the same file and refuses it with the reason.
-        return "", "", ""
+    except (OSError, Refusal) as error:
+        if isinstance(error, Refusal) and error.code != "UNREADABLE":
+            # `convert` meets the same file and refuses it with the reason.
+            return size, changed, DAMAGED
+        if known_well:
+            return old
+        raise unreachable() from None
 
 
 def _read_rows(path: Path) -> list[dict]:
@@ -104,8 +124,12 @@ def _read_rows(path: Path) -> list[dict]:
 
 
 def _table(rows: list[dict], columns: Iterable[str]) -> str:
+    # Python 3.11 doesn't quote a carriage return by itself; other tables stay as they are.
+    odd = any("\r" in str(cell) for row in rows for cell in row.values())
+    quoting = csv.QUOTE_ALL if odd else csv.QUOTE_MINIMAL
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(columns), delimiter="\t", lineterminator="\n")
+    names = list(columns)
+    writer = csv.DictWriter(text, names, delimiter="\t", lineterminator="\n", quoting=quoting)
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

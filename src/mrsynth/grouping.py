@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mrsynth import acquisitions, columns, contrast, dicom, files, pixels, stacks
+from mrsynth import acquisitions, archives, columns, contrast, dicom, pixels, stacks
 from mrsynth.errors import Refusal, StudyError
 from mrsynth.pseudonym import pseudonym
 from mrsynth.pseudonym import subject as subject_of
@@ -272,8 +272,7 @@ def _same(first: File, second: File) -> bool:
 
 
 def _content(path: str) -> bytes:
-    with files.open_file(path) as file:
-        return hashlib.sha256(file.read()).digest()
+    return hashlib.sha256(archives.read(path)).digest()
 
 
 def _check_identity(slices: list[tuple]) -> None:

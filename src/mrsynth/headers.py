@@ -41,6 +41,8 @@ EITHER_SYNTAXES = {"1.2.840.10008.1.2.4.91", "1.2.840.10008.1.2.4.203"}
 """JPEG 2000 that may be lossy: it is, unless LossyImageCompression says 00."""
 OTHER_UNITS = {"OD", "MGML", "Z_EFF", "ED", "EDW", "PCT"}
 """Rescale types of maps that a CT computes and that are no HU (PS3.3 C.11.1.1.2)."""
+OTHER_MODALITIES = {"CR", "DX", "MG", "NM", "OT", "PT", "RF", "US", "XA", "XC"}
+"""Modalities of images (PS3.3 C.7.3.1.1.1) besides CT and MR; any other word is somebody's text."""
 COLOURS = {"RGB": "RGB", "PALETTE COLOR": "palette colour"}
 
 OWN = (
@@ -196,13 +198,15 @@ def _shared(parts: dict, kind: str, syntax: str) -> tuple[dict, Refusal | None]:
     """Plain values of what slices share, with what follows from them; and what is wrong."""
     values = _plain(parts, SHARED)
     values["SOPClassUID"] = kind
-    values["Modality"] = values["Modality"] or (SINGLE_FRAME | MULTI_FRAME).get(kind, "")
+    # What was typed there may be a name: results have the modality of the class.
+    said = values["Modality"].strip().upper()
+    values["Modality"] = (SINGLE_FRAME | MULTI_FRAME).get(kind, "")
     _describe_enhanced(values)
     values["LossyImageCompression"] = _lossy(values["LossyImageCompression"], syntax)
     values["day"] = _day(values)
     values["age_years"] = _age(values)
     values["kind"] = contrast.kind(values)
-    return values, _shared_problem(values)
+    return values, _shared_problem(values, said)
 
 
 def _describe_enhanced(values: dict) -> None:
@@ -282,10 +286,14 @@ def _date(text: str) -> date:
     return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
 
 
-def _shared_problem(values: dict) -> Refusal | None:
+def _shared_problem(values: dict, said: str) -> Refusal | None:
     """What is wrong with a header that doesn't depend on the slice's own place.
 
     A code per missing or bad element (PS3.3 C.7.6.2, C.7.6.3, C.8.2.1).
+
+    Args:
+        values: Of :func:`_shared`.
+        said: The header's own Modality in capitals.
     """
     if not UID.fullmatch(values["SeriesInstanceUID"]):
         return Refusal(
@@ -300,7 +308,18 @@ def _shared_problem(values: dict) -> Refusal | None:
         return Refusal("IMPOSSIBLE_SIZE", f"more than {LARGEST_SIDE} rows or columns", AGAIN)
     if values["kind"] in contrast.NO_VOLUMES:
         return None
-    return _pixel_problem(values) or _claim_problem(values) or _geometry_problem(values)
+    problem = _modality_problem(values["Modality"], said) or _pixel_problem(values)
+    return problem or _claim_problem(values) or _geometry_problem(values)
+
+
+def _modality_problem(modality: str, said: str) -> Refusal | None:
+    if said == modality or said not in {"CT", "MR"} | OTHER_MODALITIES:
+        return None
+    return Refusal(
+        "INCONSISTENT_IDENTITY",
+        f"the header's Modality is {said}, its SOP class is of {modality} images",
+        "Mend the export; the header was edited or belongs to another image.",
+    )
 
 
 def _pixel_problem(values: dict) -> Refusal | None:

@@ -5,8 +5,10 @@ one row. The result depends on the files' content and names, not on the order in
 lists them.
 """
 
+import csv
 import hashlib
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,6 +22,8 @@ from mrsynth.grouping import File, all_series
 from mrsynth.pseudonym import check_links, make_private_folder, pseudonym, write_private
 
 FILE_COLUMNS = ("file", "state", "code", "series")
+SHORT_LABEL = re.compile(r"(sub-?)?\d{1,4}", re.IGNORECASE)
+"""Labels that a message may quote: running numbers of a data set."""
 FILE_LETTERS = 13
 """Letters of a file's pseudonym: 65 bits, enough for 10⁵ files."""
 
@@ -88,21 +92,24 @@ def scan(
         threads: Processes that read headers.
 
     Raises:
-        StudyError: If a folder does not exist, a link's patient ID is nobody's, or two persons get
-            the same pseudonym.
+        StudyError: If a folder does not exist, a link's patient ID is nobody's, a label occurs
+            below two folders, or two persons get the same pseudonym.
     """
     named = _named_files(roots, cache)
-    plain = [entry.path for entry, _, _ in named if not entry.code]
+    plain = [entry.path for entry, *_ in named if not entry.code]
     headers = iter(dicom.read_headers(plain, threads=threads, accept_bare=accept_bare))
     files = []
     seen: Counter = Counter()
-    for entry, name, folder in named:
+    labels: dict[str, set[str]] = {}
+    for entry, name, folder, root in named:
         header = _aside(entry) if entry.code else next(headers)
         seen[name] += 1
         identity = f"{name}\0{seen[name]}" if seen[name] > 1 else name
         identifier = f"fil-{pseudonym(key, 'file', identity, FILE_LETTERS)}"
         if subject_from == "folder":
             _rename(header, folder)
+            if header.slices or header.known:
+                labels.setdefault(folder, set()).add(root)
         if header.state == "read" and not header.patient:
             header.state, header.code = "refused", "NO_PATIENT_ID"
             header.message = "PatientID is missing or empty"
@@ -110,6 +117,9 @@ def scan(
         files.append(File(identifier, header))
     others = volumes.scan(volume_roots, volume_sheet, key=key, links=links, cache=cache)
     check_links(links or {}, {file.header.patient for file in files} | others.patients)
+    for label, own in others.roots.items():
+        labels.setdefault(label, set()).update(own)
+    _check_labels(labels, {*(links or {}), *(line["subject"] for line in volume_sheet or [])})
     options = {"min_slices": min_slices, "gap_factor": gap_factor, "tolerance_mm": tolerance_mm}
     options["uneven"] = uneven
     rows, private = all_series(files, key, links or {}, options)
@@ -146,8 +156,8 @@ def manifest(roots: list[str | Path]) -> str:
     return digest.hexdigest()[:16]
 
 
-def _named_files(roots: list[str | Path], cache) -> list[tuple[archives.Entry, str, str]]:
-    """File, name with the root's own name, first folder below the root; in name order.
+def _named_files(roots: list[str | Path], cache) -> list[tuple[archives.Entry, str, str, str]]:
+    """File, name with the root's own name, first folder below the root, root; in name order.
 
     An archive counts as a folder of its name without the suffix; one that is a root itself, as
     the root.
@@ -162,8 +172,28 @@ def _named_files(roots: list[str | Path], cache) -> list[tuple[archives.Entry, s
         for entry in archives.expand(dicom.list_files(root), cache):
             relative = archives.relative(entry.name, root)
             head = relative.split("/")[0] if "/" in relative else base
-            found.setdefault(entry.path, (entry, f"{base}/{relative}", archives.folder_name(head)))
+            person = archives.folder_name(head)
+            found.setdefault(entry.path, (entry, f"{base}/{relative}", person, str(root)))
     return sorted(found.values(), key=lambda item: (item[1], item[0].path))
+
+
+def _check_labels(labels: dict[str, set[str]], named: set[str]) -> None:
+    """Refuse a label of two data sets: ``sub-01`` is another person in each of them.
+
+    Args:
+        labels: Names of folders or BIDS labels, and the roots below which each occurs.
+        named: Labels of which the user says who they are.
+    """
+    several = {label: own for label, own in labels.items() if len(own) > 1 and label not in named}
+    if several:
+        label = min(several)
+        # A folder may have a patient's name.
+        shown = f"'{label}'" if SHORT_LABEL.fullmatch(label) else "(not shown, it may name one)"
+        raise StudyError(
+            f"person {shown} occurs below {' and '.join(sorted(several[label]))} ({len(several)} "
+            "such labels), and nothing says that it is one person; rename the one's folder or "
+            "give it another subject in config/volumes.tsv, or name the person in private/links.tsv"
+        )
 
 
 def _aside(entry: archives.Entry) -> dicom.Header:
@@ -181,6 +211,14 @@ def _rename(header: dicom.Header, person: str) -> None:
     header.patient = person
     header.slices = [piece.replaced(PatientID=person) for piece in header.slices]
     header.known = header.known and header.known.replaced(PatientID=person)
+
+
+def _private_text(table: pd.DataFrame) -> str:
+    """A table with paths as text; all cells quoted where one holds a carriage return."""
+    form = {"sep": "\t", "index": False, "lineterminator": "\n", "errors": "surrogateescape"}
+    text = table.to_csv(**form)
+    # Python 3.11 doesn't quote a carriage return by itself.
+    return table.to_csv(**form, quoting=csv.QUOTE_ALL) if "\r" in text else text
 
 
 def write_index(found: Index, series: str | Path, files: str | Path, private: str | Path) -> None:
@@ -201,8 +239,7 @@ def write_index(found: Index, series: str | Path, files: str | Path, private: st
     make_private_folder(Path(private))
     tables = {"files": found.paths, "persons": found.persons, **found.private}
     for name, table in tables.items():
-        text = table.to_csv(sep="\t", index=False, lineterminator="\n", errors="surrogateescape")
-        write_private(folder / f"{name}.tsv", text)
+        write_private(folder / f"{name}.tsv", _private_text(table))
     for path in folder.glob("ser-*.tsv"):
         if path.stem not in found.private:
             path.unlink()

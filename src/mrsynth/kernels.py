@@ -20,8 +20,8 @@ SIEMENS_SHARP_FROM = 56
 SIEMENS_LUNG = ("Bl", "Ul")
 """Families for the lung, sharp at any index."""
 
-CANON = re.compile(r"FC(\d\d)")
-"""Canon and Toshiba: a two-digit number, whose tens group the uses."""
+CANON = re.compile(r"FC(\d\d)(-H)?")
+"""Canon and Toshiba: a two-digit number, whose tens group the uses; some scanners add ``-H``."""
 CANON_TENS = {0: SOFT, 1: SOFT, 2: SOFT, 3: SHARP, 5: SHARP, 8: SHARP}
 """FC01–19 body, FC20–29 brain, FC30–39 and FC80–89 bone, FC50–59 lung; the rest is left neutral."""
 

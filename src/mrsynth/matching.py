@@ -72,7 +72,8 @@ def best(every: list[Pair], roles: dict, limits: Limits) -> dict:
     """
     aligned = [pair for pair in every if _aligned(pair, roles)]
     within = [pair for pair in aligned if pair.days <= limits.days]
-    chosen = (within or aligned or every)[0]
+    undated = [pair for pair in aligned if limits.unknown and math.isinf(pair.days)]
+    chosen = (within or undated or aligned or every)[0]
     entries = _entries(chosen, roles)
     if not aligned:
         return entries | {

@@ -115,12 +115,12 @@ def pick(
 
 
 def move(
-    landmarks: Landmarks, moved: list[dict], slices: str = "discs"
-) -> tuple[Landmarks, list[dict]]:
+    landmarks: Landmarks | None, moved: list[dict], slices: str = "discs"
+) -> tuple[Landmarks | None, list[dict]]:
     """Landmarks with the points that people moved in the place of the found ones.
 
     Args:
-        landmarks: As `locate` found them.
+        landmarks: As `locate` found them; None where nothing was looked for.
         moved: Rows of :func:`mrsynth.verdicts.moves`: ``disc`` (the name in the table of picks),
             ``point`` (``centre`` or ``sac``), ``mm`` (LPS mm of the landmarks' frame), ``readers``.
         slices: As in :func:`pick`; only ``discs`` uses the points.
@@ -130,13 +130,20 @@ def move(
         ``before_mm`` (None where nothing was found), ``after_mm``, ``shift_mm``, ``readers``.
 
     Raises:
-        StudyError: The points would have no effect, a disc of that name doesn't exist, or a point
-            lies too far from the found one.
+        StudyError: The points would have no effect, there are no landmarks, a disc of that name
+            doesn't exist, or a point lies too far from the found one.
     """
     if moved and slices != "discs":
         raise StudyError(
             f"review.tsv moves {moved[0]['point']} of {moved[0]['disc']}, but pick.slices is "
             f"'{slices}', which uses no disc's points; take the row out"
+        )
+    if landmarks is None:
+        if not moved:
+            return None, []
+        raise StudyError(
+            f"review.tsv moves {moved[0]['point']} of {moved[0]['disc']} of a subject that has no "
+            "landmarks in this task, since it lacks the image of 'locate.image'; take the row out"
         )
     discs = {name: replace(disc) for name, disc in named(landmarks)}
     log = []

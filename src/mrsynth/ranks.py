@@ -2,12 +2,17 @@
 
 Every process draws the whole batch and works on its share; gradients are averaged before each
 step. So the processes hold the same weights at all times, and the result is that of one process
-with the same batch, up to the order of sums. Own code of a few lines on ``torch.distributed``,
-since the wrappers of libraries expect one forward pass and one optimiser a step
-(docs/decisions.md).
+with the same batch, up to the order of sums. Only where L1 counts the valid pixels alone do the
+results differ by more: every process divides by the number in its own share, so that a pixel weighs
+more in a share with fewer. Own code of a few lines on ``torch.distributed``, since the wrappers of
+libraries expect one forward pass and one optimiser a step (docs/decisions.md).
+
+The process that starts the others locks all their cards at once (:func:`mrsynth.device.reserve`)
+and hands one lock to each: two trainings that each held some would wait for each other for ever.
 """
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -20,7 +25,9 @@ import numpy as np
 import torch
 from torch import distributed
 
-from mrsynth.signals import Signals
+from mrsynth import device
+from mrsynth.errors import StudyError
+from mrsynth.signals import INTERRUPTED, Signals
 
 PACKS = ("train", "validation", "source_pool", "target_pool")
 POLL_SECONDS = 0.5
@@ -33,11 +40,14 @@ class Ranks:
     Args:
         rank: This process's number, from 0; the first one writes the results.
         world: How many there are; with one, everything here does nothing.
+        parent: ID of the process that started this one. Told by that process: asked for here, it
+            could already be another's.
+        card: Number of the card that is locked for this process, if one is.
     """
 
-    def __init__(self, rank: int = 0, world: int = 1):
+    def __init__(self, rank: int = 0, world: int = 1, parent: int = 0, card: int | None = None):
         self.rank, self.world = rank, world
-        self.parent = os.getppid()
+        self.parent, self.card = parent, card
 
     @property
     def orphaned(self) -> bool:
@@ -107,6 +117,7 @@ def launch(
         The content of ``options.json``.
 
     Raises:
+        StudyError: What a process raised.
         SystemExit: With the exit code of a process that ended otherwise than well; 75 after a
             requested stop.
     """
@@ -116,42 +127,79 @@ def launch(
             if arrays is not None:
                 np.savez(place / f"{name}.npz", **arrays)
         (place / "arguments.json").write_text(json.dumps({**arguments, "folder": str(folder)}))
-        codes = _wait([_start(place, rank, count) for rank in range(count)])
-    if any(codes):
-        raise SystemExit(max(codes, key=abs))
+        with device.reserve(arguments["device"], count) as locks:
+            cards = list(locks.items()) or [(None, None)] * count
+            code = _wait([_start(place, n, count, *cards[n]) for n in range(count)])
+        told = [path.read_text() for path in sorted(place.glob("error-*.txt"))]
+    if code not in (0, INTERRUPTED) and any(told):
+        raise StudyError(next(filter(None, told)))
+    if code:
+        raise SystemExit(code)
     return json.loads((folder / "options.json").read_text())
 
 
-def _start(place: Path, rank: int, world: int) -> subprocess.Popen:
-    command = [sys.executable, "-m", "mrsynth.ranks", str(place), str(rank), str(world)]
+def _start(
+    place: Path, rank: int, world: int, card: int | None, lock: int | None
+) -> subprocess.Popen:
+    numbers = [rank, world, os.getpid(), *([] if card is None else [card])]
+    command = [sys.executable, "-m", "mrsynth.ranks", str(place), *map(str, numbers)]
     path = os.pathsep.join(entry for entry in sys.path if entry)
-    # A session of its own: a terminal's Ctrl-C shall reach it once, through the parent.
-    return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": path}, start_new_session=True)
+    return subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": path},
+        # A session of its own: a terminal's Ctrl-C shall reach it once, through the parent.
+        start_new_session=True,
+        # The card stays locked for as long as its process lives, even without the parent.
+        pass_fds=[] if lock is None else [lock],
+    )
 
 
-def _wait(processes: list[subprocess.Popen]) -> list[int]:
-    """Exit codes; a signal is passed on once, and one process's failure ends the others."""
-    passed_on = False
+def _wait(processes: list[subprocess.Popen]) -> int:
+    """The exit code of all; a signal is passed on once, and one's failure ends the others."""
+    passed_on = ended = False
     with Signals() as signals:
         while any(process.poll() is None for process in processes):
-            failed = any(process.poll() not in (None, 0) for process in processes)
-            if (signals.received or failed) and not passed_on:
+            if not ended and any(p.poll() not in (None, 0, INTERRUPTED) for p in processes):
+                ended = True
+                for process in processes:
+                    process.kill()
+            if signals.received and not passed_on:
                 passed_on = True
                 for process in processes:
-                    process.send_signal(signal.SIGTERM if signals.received else signal.SIGKILL)
+                    process.terminate()
             for process in processes:
                 try:
                     process.wait(POLL_SECONDS)
                 except subprocess.TimeoutExpired:
                     break
-    codes = [process.returncode for process in processes]
-    # those that were killed for another one's failure have nothing to say
-    return [0 if code == -signal.SIGKILL and any(c > 0 for c in codes) else code for code in codes]
+    return _outcome([process.returncode for process in processes])
 
 
-def main(place: Path, rank: int, world: int) -> None:
-    """Be one of the processes."""
-    from mrsynth import device, pairs
+def _outcome(codes: list[int]) -> int:
+    """The exit code that says most: a failure before a requested stop before none.
+
+    Those that were killed for another one's failure have nothing to say of their own.
+    """
+    failures = [code for code in codes if code not in (0, INTERRUPTED)]
+    if failures:
+        return next((code for code in failures if code != -signal.SIGKILL), failures[0])
+    return max(codes)
+
+
+def main(place: Path, rank: int, world: int, parent: int, card: int | None = None) -> None:
+    """Be one of the processes; a :class:`StudyError` goes to ``error-<rank>.txt`` in ``place``."""
+    # the others would say the same
+    level = logging.ERROR if rank else logging.WARNING
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s", level=level)
+    try:
+        _train(place, Ranks(rank, world, parent, card))
+    except StudyError as error:
+        (place / f"error-{rank}.txt").write_text(str(error))
+        raise SystemExit(1) from None
+
+
+def _train(place: Path, ranks: Ranks) -> None:
+    from mrsynth import pairs
     from mrsynth.train import train
 
     arguments = json.loads((place / "arguments.json").read_text())
@@ -164,14 +212,14 @@ def main(place: Path, rank: int, world: int) -> None:
     distributed.init_process_group(
         "nccl" if cuda else "gloo",
         init_method=f"file://{place}/meeting",
-        rank=rank,
-        world_size=world,
+        rank=ranks.rank,
+        world_size=ranks.world,
     )
     try:
-        train(**read, pools=pools, ranks=Ranks(rank, world), **arguments)
+        train(**read, pools=pools, ranks=ranks, **arguments)
     finally:
         distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -96,6 +96,11 @@ def settings(**cfg) -> Settings:
 
 def _check_devices(chosen: Settings) -> None:
     """Refuse what several processes can't share."""
+    if chosen.devices > 1 and chosen.share_device:
+        raise StudyError(
+            f"config key 'train.share_device' = true with 'train.devices' = {chosen.devices}: all "
+            "would take the first card; set 'share_device: false' or 'devices: 1'"
+        )
     if chosen.batch % chosen.devices:
         raise StudyError(
             f"config key 'train.batch' = {chosen.batch} can't be shared by 'train.devices' = "

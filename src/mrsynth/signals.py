@@ -3,6 +3,9 @@
 import signal
 import threading
 
+INTERRUPTED = 75
+"""Exit code after a requested stop; sysexits.h calls it EX_TEMPFAIL: try again later."""
+
 
 class Signals:
     """Notes SIGTERM, SIGUSR1 and SIGINT instead of dying; a second one acts as ever."""

@@ -384,5 +384,7 @@ def cohort_key(study: Study) -> str:
         "private": [_stamp(Path(study.config["private"]) / name) for name in PRIVATE_LISTS],
     }
     sheet = Path(study.config["sheet"])
-    text = json.dumps(keys, sort_keys=True) + (sheet.read_text() if sheet.exists() else "")
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    # Bytes, since `cohort` is to say what is wrong with a sheet in another encoding.
+    content = json.dumps(keys, sort_keys=True).encode()
+    content += sheet.read_bytes() if sheet.exists() else b""
+    return hashlib.sha256(content).hexdigest()[:16]

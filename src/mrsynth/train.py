@@ -26,12 +26,9 @@ from mrsynth.errors import StudyError
 from mrsynth.models import generators, load_objective
 from mrsynth.progress import Progress
 from mrsynth.ranks import Ranks, launch
-from mrsynth.signals import Signals
+from mrsynth.signals import INTERRUPTED, Signals
 
 log = logging.getLogger("mrsynth")
-
-INTERRUPTED = 75
-"""Exit code after a requested stop; sysexits.h calls it EX_TEMPFAIL: try again later."""
 
 SAVE, STOP = 1, 2
 """What a process may wish after a step; all do what the most urgent wish is."""
@@ -120,13 +117,16 @@ def train(
     held_out = None
     if validation is not None:
         held_out = pairs.prepare(validation, "body", generators.multiple(chosen.generator))
-    with device.acquire(chosen.device, share=chosen.share_device) as processor:
+    with device.acquire(chosen.device, share=chosen.share_device, number=ranks.card) as processor:
+        if processor.type == "cuda":
+            # NCCL sends objects by way of the current card, whatever the tensors' own
+            torch.cuda.set_device(processor)
         stamp = {
             "cfg": {k: v for k, v in asdict(chosen).items() if k not in NOT_IN_STAMP},
             "code": code,
             "data": training.digest(),
         }
-        if chosen.weights == "best" and held_out:
+        if held_out and (chosen.weights == "best" or chosen.patience):
             stamp["validation"] = held_out.digest()
         try:
             run = Run(chosen, training, held_out, processor, label, threads, ranks)

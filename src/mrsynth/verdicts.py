@@ -103,8 +103,9 @@ def check_review(
 def resolve(review: pd.DataFrame, task: str) -> list[dict]:
     """What people's verdicts on a task come to: the strictest of the readers' own last words.
 
-    A reader's later row outranks his earlier ones. Between readers the strictest verdict holds
-    until they agree, so that a doubt of one is never outvoted by the order of the lines.
+    A reader's row about a stack outranks his row about all, and his later row an earlier one about
+    the same. Between readers the strictest verdict holds until they agree, so that a doubt of one
+    is never outvoted by the order of the lines.
 
     Args:
         review: Table of :func:`read_review`.
@@ -134,13 +135,16 @@ def resolve(review: pd.DataFrame, task: str) -> list[dict]:
 
 
 def last_words(rows: pd.DataFrame, stack: int) -> dict[str, str]:
-    """Each reader's verdict on a stack: his last row that names it or, with no stack, all.
+    """Each reader's verdict on a stack: his last row that names it, else his last about all.
+
+    The order of a row about the stack and one about all says nothing: the review page sorts them.
 
     Args:
         rows: Verdict rows of one subject and task.
         stack: The stack's number; 0 asks for the rows about all stacks alone.
     """
-    about = rows[rows["stack"].map(lambda cell: int(cell or 0) in (0, stack))]
+    numbers = rows["stack"].map(lambda cell: int(cell or 0))
+    about = pd.concat([rows[numbers == 0], rows[numbers == stack]])
     readers = about["reader"].map(reader_key)
     return dict(zip(readers, about["verdict"], strict=True))
 
@@ -173,6 +177,9 @@ def apply_review(
     crops: list[dict | None], subjects: list[str], judged: list[dict] | None, task: str = ""
 ) -> tuple[list[dict | None], list[dict]]:
     """Put people's verdicts in the place of the registration's.
+
+    A row about a stack of which no slice was picked changes nothing here; one about a stack that
+    the subject doesn't have is an error of `review` (:func:`check_stacks`).
 
     Args:
         crops: Crop files' arrays; None for a refused subject.
@@ -217,6 +224,30 @@ def apply_review(
     return result, log
 
 
+def check_stacks(review: pd.DataFrame, task: str, stacks: dict[str, int]) -> None:
+    """Refuse verdicts on stacks that aren't there.
+
+    Args:
+        review: Table of :func:`read_review`.
+        task: Name of the task.
+        stacks: Number of stacks by subject; 0 for a refused one, of whom nothing is known.
+
+    Raises:
+        StudyError: Naming the line, the stack and how many there are.
+    """
+    rows = review[(review["task"] == task) & (review["stack"] != "")]
+    for line, row in zip(rows.index, rows.to_dict("records"), strict=True):
+        if 0 < stacks.get(row["subject"], 0) < int(row["stack"]):
+            raise StudyError(f"review.tsv, line {line}: {_no_stack(row, stacks[row['subject']])}")
+
+
+def _no_stack(row: dict, count: int) -> str:
+    return (
+        f"stack is '{row['stack']}', but sub-{row['subject']} has {count} in task '{row['task']}'; "
+        "correct the number, or leave it empty for all stacks"
+    )
+
+
 def idle_rows(review: pd.DataFrame, results: Path) -> list[str]:
     """Rows that the results at hand give nothing to act on, as sentences with their lines.
 
@@ -252,7 +283,7 @@ def _idle_verdict(row: dict, results: Path) -> str:
     stacks = {entry["stack"]: entry for entry in record.get("stacks") or [{"stack": 1, **record}]}
     wanted = [int(row["stack"])] if row["stack"] else sorted(stacks)
     if not set(wanted) <= set(stacks):
-        return f"stack is '{row['stack']}'; the subject has {', '.join(map(str, sorted(stacks)))}"
+        return _no_stack(row, len(stacks))
     bare = [n for n in wanted if not stacks[n].get("posed", True)]
     if row["verdict"] == "failed" or not bare:
         return ""

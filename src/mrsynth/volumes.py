@@ -84,6 +84,7 @@ class Found:
         private: Series → table of its one file.
         paths: Id and path of each file.
         patients: Subjects' labels as they are in names and sheet.
+        roots: The folders of config key ``volumes`` in which each label occurs.
     """
 
     rows: list[dict] = field(default_factory=list)
@@ -91,6 +92,7 @@ class Found:
     private: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
     paths: list[tuple[str, str]] = field(default_factory=list, repr=False)
     patients: set[str] = field(default_factory=set, repr=False)
+    roots: dict[str, set[str]] = field(default_factory=dict, repr=False)
 
 
 def scan(
@@ -127,6 +129,7 @@ def scan(
                 found.files.append((identifier, *_state(entry), ""))
                 continue
             found.patients.add(line["subject"])
+            found.roots.setdefault(line["subject"], set()).add(str(root))
             row, private = _series(entry.path, name, line, key, links or {})
             found.rows.append(row)
             found.files.append((identifier, row["status"], _code(row), row["series"]))
@@ -151,11 +154,14 @@ def read_sheet(path: str | Path) -> list[dict]:
             rows = list(csv.DictReader(file, delimiter="\t"))
     except (UnicodeDecodeError, csv.Error):
         raise StudyError(f"'{path}' is not a table separated by tabs in UTF-8") from None
-    unknown = sorted(set(rows[0] if rows else ()) - set(SHEET_COLUMNS) - {None})
-    if unknown or (rows and not {"path", "subject"} <= set(rows[0])):
+    names = [name for name in (rows[0] if rows else ()) if name is not None]
+    # By number, since a sheet without a first line of names has a subject there.
+    unknown = [str(i) for i, name in enumerate(names, start=1) if name not in SHEET_COLUMNS]
+    if unknown or (rows and not {"path", "subject"} <= set(names)):
+        said = f"column {', '.join(unknown)} is unknown" if unknown else "no path or subject"
         raise StudyError(
-            f"'{path}': columns {', '.join(unknown) or 'without path or subject'}; known are "
-            f"{', '.join(SHEET_COLUMNS)}, separated by tabs"
+            f"'{path}': {said} in the first line; known are {', '.join(SHEET_COLUMNS)}, separated "
+            "by tabs"
         )
     lines = []
     for number, row in enumerate(rows, start=2):

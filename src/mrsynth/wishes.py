@@ -1,6 +1,8 @@
 """The user's cohort sheet: what a person says of a subject outranks every rule."""
 
 import re
+from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -23,9 +25,7 @@ VISIT_COLUMNS = ("subject", "task", "exclude", "reason")
 """What can be said of one visit; the rest holds for the person."""
 YES = ("yes", "true", "1", "x", "y")
 NO = ("no", "false", "0", "", "n")
-HARMLESS = re.compile(rf"{SUBJECT}|[a-z_-]{{0,20}}\d?[a-z_-]{{0,20}}")
-"""What an error may quote: pseudonyms and words in small letters. Anything else may be a patient's
-number, name or date in the wrong place, and errors end in logs."""
+NOT_SHOWN = "(not shown, it may name a patient)"
 
 
 def read_sheet(path: str | Path) -> pd.DataFrame:
@@ -46,11 +46,16 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
         if line.strip() and not line.startswith("#")
     }
     columns = lines.pop(min(lines)) if lines else []
-    unknown = sorted(set(columns) - set(COLUMNS))
+    unknown = sorted(set(columns) - set(COLUMNS), key=columns.index)
     if unknown or "subject" not in columns or len(set(columns)) < len(columns):
+        numbers = ", ".join(str(columns.index(name) + 1) for name in unknown)
+        said = (
+            f"column {numbers} {NOT_SHOWN} is unknown"
+            if unknown
+            else "columns without subject, or twice"
+        )
         raise StudyError(
-            f"'{path}': columns {', '.join(map(shown, unknown)) or 'without subject, or twice'}; "
-            f"known are {', '.join(COLUMNS)}, separated by tabs"
+            f"'{path}': {said} in the first line; known are {', '.join(COLUMNS)}, separated by tabs"
         )
     for number, cells in lines.items():
         if any(cells[len(columns) :]):
@@ -63,9 +68,18 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
     return table.reindex(columns=COLUMNS, fill_value="")
 
 
-def shown(value: str) -> str:
-    """A cell for an error's text, unless it may name a patient."""
-    return f"'{value}'" if HARMLESS.fullmatch(value) else "(not shown, it may name a patient)"
+def shown(value: str, known: Collection[str] = ()) -> str:
+    """A cell for an error's text: pseudonyms and known words only.
+
+    Anything else may be a patient's number, name or date in the wrong place, in small letters too,
+    and errors end in logs.
+
+    Args:
+        value: The cell.
+        known: Words that the study itself gives, such as its tasks.
+    """
+    words = {*COLUMNS, *ROLES, *YES, *NO, *known}
+    return f"'{value}'" if re.fullmatch(SUBJECT, value) or value in words else NOT_SHOWN
 
 
 def check(sheet: pd.DataFrame | None, series: pd.DataFrame, tasks: dict) -> pd.DataFrame:
@@ -77,35 +91,38 @@ def check(sheet: pd.DataFrame | None, series: pd.DataFrame, tasks: dict) -> pd.D
     if sheet is None:
         return pd.DataFrame(columns=COLUMNS, dtype=str)
     sheet = sheet.assign(subject=sheet["subject"].str.removeprefix("sub-"))
+    quoted = partial(shown, known=tasks)
     for number, row in zip(sheet.index, sheet.to_dict("records"), strict=True):
         where = f"cohort sheet, line {number}"
         own = series[series["subject"] == person(row["subject"])]
         if own.empty:
             raise StudyError(
-                f"{where}: subject {shown(row['subject'])} is not in results/index/series.tsv; "
+                f"{where}: subject {quoted(row['subject'])} is not in results/index/series.tsv; "
                 "correct or remove the line (a new key renames all subjects)"
             )
         if row["task"] and row["task"] not in tasks:
             raise StudyError(
-                f"{where}: task {shown(row['task'])} is unknown; there are {', '.join(tasks)}"
+                f"{where}: task {quoted(row['task'])} is unknown; there are {', '.join(tasks)}"
             )
         if row["split"] and row["split"] not in ROLES:
-            raise StudyError(f"{where}: split {shown(row['split'])} is none of {', '.join(ROLES)}")
+            raise StudyError(f"{where}: split {quoted(row['split'])} is none of {', '.join(ROLES)}")
         if row["exclude"].lower() not in (*YES, *NO):
-            raise StudyError(f"{where}: exclude {shown(row['exclude'])} is neither yes nor no")
+            raise StudyError(f"{where}: exclude {quoted(row['exclude'])} is neither yes nor no")
         if row["interval_days"] and not row["interval_days"].removeprefix("-").isdecimal():
             raise StudyError(
-                f"{where}: interval_days {shown(row['interval_days'])} is no whole number"
+                f"{where}: interval_days {quoted(row['interval_days'])} is no whole number"
             )
         for side in ("source_series", "target_series"):
             if row[side] and row[side] not in set(own["series"]):
-                raise StudyError(f"{where}: {side} {shown(row[side])} is no series of this subject")
+                raise StudyError(
+                    f"{where}: {side} {quoted(row[side])} is no series of this subject"
+                )
         if row["subject"] != person(row["subject"]):
             _check_visit(row, where)
     twice = sheet[sheet.duplicated(["subject", "task"])]
     if len(twice):
         raise StudyError(
-            f"cohort sheet: subject '{twice['subject'].iloc[0]}' has two lines; keep one"
+            f"cohort sheet: subject {quoted(twice['subject'].iloc[0])} has two lines; keep one"
         )
     return sheet
 
@@ -129,7 +146,7 @@ def check_visits(sheet: pd.DataFrame, known: set[str]) -> None:
     for number, subject in sheet["subject"].items():
         if subject != person(subject) and subject not in known:
             raise StudyError(
-                f"cohort sheet, line {number}: there is no visit '{subject}' "
+                f"cohort sheet, line {number}: there is no visit {shown(subject)} "
                 "(cohort.visits: all names them); correct or remove the line"
             )
 

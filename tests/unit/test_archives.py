@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mrsynth import archives, index, volume
+from mrsynth import archives, dicom, grouping, index, volume
 from mrsynth.convert import convert
 from mrsynth.errors import Refusal, StudyError
 
@@ -239,11 +239,77 @@ def test_two_members_of_one_name_are_refused(tmp_path):
 def test_links_in_a_tar_are_not_followed(series, tmp_path):
     path = tmp_path / "links.tar"
     with tarfile.open(path, "w") as archive:
-        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
+        for kind in (tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE):
             info = tarfile.TarInfo(f"link{kind!r}")
             info.type, info.linkname = kind, "/etc/passwd"
             archive.addfile(info)
     assert archives.members(str(path)) == []
+
+
+@pytest.mark.parametrize("target", ["2", "/etc/passwd", "nowhere"])
+def test_a_hard_link_in_a_tar_is_the_file_that_it_names(series, tmp_path, target):
+    path, contents = tmp_path / "tree/links.tar", list(series.values())
+    path.parent.mkdir()
+    pack({str(number): content for number, content in enumerate(contents)}, path)
+    link = tarfile.TarInfo("again")
+    link.type, link.linkname = tarfile.LNKTYPE, target
+    with tarfile.open(path, "a") as archive:
+        archive.addfile(link)
+    found = index.scan([path.parent], key=KEY)
+    assert len(found.files) == 7
+    if target == "2":
+        assert archives.read(f"{path}{archives.MARK}again") == contents[2]
+        assert sorted(found.files["code"]) == [*[""] * 5, "ARCHIVE", "DUPLICATE"]
+        assert found.series["status"].tolist() == ["used"]
+    else:
+        assert "UNSUPPORTED_MEMBER" in set(found.files["code"])
+        assert found.series["code"].tolist() == ["CORRUPT"]
+
+
+def test_a_sparse_member_refuses_its_folder(series, tmp_path):
+    path = tmp_path / "tree/sparse.tar"
+    path.parent.mkdir()
+    content = [*series.values()][2]
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for number, other in enumerate(series.values()):
+            info = tarfile.TarInfo(str(number))
+            info.size = len(other)
+            if number == 2:
+                data = f"1\n0\n{len(content)}\n".encode().ljust(512, b"\0") + content
+                info.size = len(data)
+                info.pax_headers = {
+                    "GNU.sparse.major": "1",
+                    "GNU.sparse.minor": "0",
+                    "GNU.sparse.name": "2",
+                    "GNU.sparse.realsize": str(len(content)),
+                }
+                other = data
+            archive.addfile(info, io.BytesIO(other))
+    with tarfile.open(path) as archive:
+        assert archive.getmember("2").issparse()
+    found = index.scan([path.parent], key=KEY)
+    assert sorted(found.files["code"]) == ["ARCHIVE", *["CORRUPT"] * 4, "UNSUPPORTED_MEMBER"]
+    assert found.series["status"].tolist() == ["refused"]
+
+
+def test_one_damaged_member_does_not_stop_the_index(series, tmp_path):
+    """Two members with one header and instance are read whole to be compared."""
+    path = tmp_path / "tree/export.zip"
+    path.parent.mkdir()
+    noise = np.random.default_rng(0).bytes(300_000)
+    again = next(iter(series.values()))
+    pack(series | {"a": again + noise, "b": again + noise}, path)
+    content = bytearray(path.read_bytes())
+    last = zipfile.ZipFile(path).getinfo("b").header_offset
+    content[last + 200_000] ^= 0xFF
+    path.write_bytes(content)
+    first, second = (f"{path}{archives.MARK}{name}" for name in "ab")
+    files = [grouping.File(name, dicom.read_header(name)) for name in (first, second)]
+    assert files[0].header.digest == files[1].header.digest
+    with pytest.raises(Refusal) as error:
+        grouping._same(*files)
+    assert error.value.code == "CORRUPT"
+    index.scan([path.parent], key=KEY)
 
 
 def test_a_damaged_member_refuses_its_series(series, tmp_path):

@@ -144,11 +144,11 @@ def test_the_users_sheet_outranks():
     ("line", "word"),
     [
         ({"subject": "BBBBBBBB"}, "BBBBBBBB"),
-        ({"subject": "AAAAAAAA", "split": "training"}, "training"),
-        ({"subject": "AAAAAAAA", "exclude": "maybe"}, "maybe"),
+        ({"subject": "AAAAAAAA", "split": "training"}, "split"),
+        ({"subject": "AAAAAAAA", "exclude": "maybe"}, "exclude"),
         ({"subject": "AAAAAAAA", "interval_days": "x"}, "interval_days"),
-        ({"subject": "AAAAAAAA", "source_series": "ser-q"}, "ser-q"),
-        ({"subject": "AAAAAAAA", "task": "t9"}, "t9"),
+        ({"subject": "AAAAAAAA", "source_series": "ser-q"}, "source_series"),
+        ({"subject": "AAAAAAAA", "task": "t9"}, "task .not shown"),
     ],
 )
 def test_a_sheet_that_names_what_is_not_there_is_refused(line, word):

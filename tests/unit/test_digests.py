@@ -2,6 +2,8 @@
 
 import os
 import stat
+import tarfile
+import zipfile
 
 import numpy as np
 import pytest
@@ -86,16 +88,69 @@ def test_lists_are_private_and_only_of_chosen_series(study, tmp_path):
     assert len(digests.read_cache(tmp_path / "private/digests.tsv")) == 0
 
 
-def test_a_file_that_is_gone_is_left_to_convert(study):
+def test_a_lost_disk_changes_no_list_and_refuses_nobody(study):
+    """A refusal would be kept as the stack's result when the disk is back."""
     paths, settle = study
-    settle()
-    private = paths[0].parents[1] / "private"
-    (name,) = [path.stem for path in (private / "cohort").iterdir()]
+    listed = settle()
+    before, folder = listed.read_bytes(), paths[0].parent
+    folder.rename(folder.with_name("elsewhere"))
+    digests.settle(listed.parents[1], [listed.stem])
+    assert listed.read_bytes() == before
+    with pytest.raises(StudyError, match="forcerun index"):
+        convert_stack(read_files(listed, 1))
+    folder.with_name("elsewhere").rename(folder)
+    convert_stack(read_files(listed, 1))
+
+
+def test_a_file_that_was_never_digested_must_be_there(study):
+    paths, settle = study
+    listed = settle()
+    (listed.parents[1] / "digests.tsv").unlink()
     paths[0].unlink()
-    digests.settle(private, [name])
+    with pytest.raises(StudyError, match="can't be read now"):
+        digests.settle(listed.parents[1], [listed.stem])
+
+
+def test_a_lost_plain_tar_is_the_studys_problem(dicom_writer, tmp_path):
+    paths, root = dicom_writer.stack(range(4)), tmp_path / "packed"
+    root.mkdir()
+    with tarfile.open(root / "a.tar.gz", "w:gz") as archive:
+        for path in paths:
+            archive.add(path, path.name)
+    cache = tmp_path / "private/unpacked"
+    (table,) = index.scan([root], key=KEY, cache=cache).private.values()
+    convert_stack(table)
+    next(cache.glob("*.tar")).unlink()
+    with pytest.raises(StudyError, match="private/unpacked"):
+        convert_stack(table)
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_still_a_refusal(dicom_writer, tmp_path, method):
+    noise = np.random.default_rng(0).integers(0, 4000, (4, 256, 256)).astype(np.int16)
+    paths = dicom_writer.stack(range(4), pixels=list(noise))
+    packed = tmp_path / "packed/a.zip"
+    packed.parent.mkdir()
+    with zipfile.ZipFile(packed, "w", method) as archive:
+        for path in paths:
+            archive.write(path, path.name)
+    found = index.scan([packed.parent], key=KEY)
+    index.write_index(found, tmp_path / "s.tsv", tmp_path / "f.tsv", tmp_path / "private")
+    (name,) = found.private
+    whole = packed.read_bytes()
+    second = zipfile.ZipFile(packed).infolist()[1].header_offset
+    packed.write_bytes(whole[: second - 2000] + bytes(1000) + whole[second - 1000 :])
+    digests.settle(tmp_path / "private", [name])
+    listed = tmp_path / f"private/cohort/{name}.tsv"
     with pytest.raises(Refusal) as error:
-        convert_stack(read_files(private / f"cohort/{name}.tsv", 1))
-    assert error.value.code == "UNREADABLE"
+        convert_stack(read_files(listed, 1))
+    assert error.value.code == "CORRUPT"
+    packed.write_bytes(whole)
+    with pytest.raises(Refusal) as error:
+        convert_stack(read_files(listed, 1))
+    assert error.value.code == "CHANGED"
+    digests.settle(tmp_path / "private", [name])
+    convert_stack(read_files(listed, 1))
 
 
 def test_a_lost_private_list_is_told(tmp_path):
@@ -114,8 +169,6 @@ def test_threads_give_the_same(study, tmp_path):
 
 
 def test_members_of_an_archive_are_digested_too(dicom_writer, tmp_path):
-    import zipfile
-
     paths = dicom_writer.stack(range(4), pixels=[np.full((4, 5), n, np.int16) for n in range(4)])
     root = tmp_path / "packed"
     root.mkdir()
@@ -133,7 +186,7 @@ def test_members_of_an_archive_are_digested_too(dicom_writer, tmp_path):
 
 
 def test_odd_names_survive_the_lists(dicom_writer, tmp_path):
-    names = ['a"b', "a'b", "a\tb", "a\nb;$(id)", "é\udce9", "#x", " y "]
+    names = ['a"b', "a'b", "a\tb", "a\nb;$(id)", "a\rb", "é\udce9", "#x", " y "]
     pixels = [np.full((4, 5), n, np.int16) for n in range(len(names))]
     paths = dicom_writer.stack(range(len(names)), pixels=pixels)
     for path, name in zip(paths, names, strict=True):

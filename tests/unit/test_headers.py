@@ -96,6 +96,24 @@ def test_values_that_contradict_are_refused(dicom_writer, elements_, code):
     assert (header.known is None) == (code == "")
 
 
+def test_the_modality_is_that_of_the_class(dicom_writer):
+    """Anything may be typed into Modality, and nothing of it may reach the results."""
+    path = dicom_writer.write(modality="CT", Modality="CANARY", ConvolutionKernel="B30f")
+    header = dicom.read_header(str(path))
+    assert (header.state, header.slices[0]["Modality"]) == ("read", "CT")
+    path = dicom_writer.write(modality="CT", Modality="CANARY", drop=["RescaleSlope"])
+    assert dicom.read_header(str(path)).code == "CT_WITHOUT_RESCALE"
+    assert piece({"Modality": "CANARY"}, kind="1.2.840.10008.5.1.4.1.1.4.1")[0]["Modality"] == "MR"
+
+
+@pytest.mark.parametrize("said", ["MR", "PT", "OT"])
+def test_another_known_modality_is_refused(dicom_writer, said):
+    header = dicom.read_header(str(dicom_writer.write(modality="CT", Modality=said)))
+    assert (header.state, header.code) == ("refused", "INCONSISTENT_IDENTITY")
+    assert said in header.message
+    assert header.known["Modality"] == "CT"
+
+
 def test_photometric_interpretation_is_named_by_known_words_only(dicom_writer):
     for text, word in (("RGB", "RGB"), ("PALETTE COLOR", "palette colour"), ("SECRET", "unknown")):
         path = dicom_writer.write(PhotometricInterpretation=text)

@@ -337,6 +337,20 @@ def test_folders_can_name_the_subjects(dicom_writer):
     assert set(found["status"]) == {"used"}
 
 
+def test_one_folder_name_below_two_roots_is_no_person(dicom_writer, tmp_path):
+    roots = [tmp_path / "a", tmp_path / "b"]
+    for number, root in enumerate(roots):
+        dicom_writer.folder = root / "01"
+        dicom_writer.folder.mkdir(parents=True)
+        dicom_writer.stack(range(3), SeriesInstanceUID=f"1.2.{number}")
+        (root / "readme").write_text("not a scan")
+    options = {"key": KEY, "subject_from": "folder"}
+    with pytest.raises(StudyError, match=r"person '01' occurs below .*/a and .*/b \(1 such"):
+        index.scan(roots, **options)
+    assert index.scan(roots, **options, links={"01": "x"}).series["subject"].nunique() == 1
+    assert len(index.scan(roots, key=KEY).series) == 2
+
+
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(StudyError, match="nowhere"):
         index.scan([tmp_path / "nowhere"], key=KEY)

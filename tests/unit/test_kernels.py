@@ -14,8 +14,8 @@ from mrsynth.kernels import NEUTRAL, SHARP, SOFT, sharpness
         (("BONE", "BONEPLUS", "LUNG", "EDGE"), SHARP),
         (("A", "B", "C", "UB"), SOFT),
         (("D", "E", "L", "YA", "YB", "YD"), SHARP),
-        (("FC01", "FC08", "FC18", "FC13", "FC21"), SOFT),
-        (("FC30", "FC35", "FC51", "FC81"), SHARP),
+        (("FC01", "FC08", "FC18", "FC13", "FC21", "FC08-H"), SOFT),
+        (("FC30", "FC35", "FC51", "FC81", "fc30-h"), SHARP),
         (("", "krn-BONE2345", "DETAIL", "B50f", "FC44", "Qx", "B"[:0]), NEUTRAL),
     ],
 )

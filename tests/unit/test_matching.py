@@ -117,6 +117,17 @@ def test_without_dates_there_is_one_pair_at_most():
     assert len(pairs(within)) == 2
 
 
+def test_an_allowed_unknown_interval_outranks_a_dated_one_beyond_the_limit():
+    rows = [scan("c1", CT, 0), scan("m1", MR, 90), scan("c2", CT, "")]
+    (found,) = build(rows, allow_unknown_interval=True).rows.to_dict("records")
+    assert (found["status"], found["source_series"]) == ("included", "ser-c2")
+    (found,) = build(rows).rows.to_dict("records")
+    assert found["code"] == "INTERVAL"
+    rows += [scan("m2", MR, 2, kind="derived")]
+    (found,) = build(rows, allow_unknown_interval=True).rows.to_dict("records")
+    assert (found["source_series"], found["target_series"]) == ("ser-c1", "ser-m2")
+
+
 def test_the_interval_holds_for_every_visit():
     far = [TWO[0], TWO[1], scan("c9", CT, 300), scan("m9", MR, 310)]
     assert len(pairs(far)) == 1

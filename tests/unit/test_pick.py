@@ -251,6 +251,9 @@ def test_a_move_that_can_do_nothing_is_an_error():
         module.move(found, [row_of("L4-L5", "sac", [0, 0, 0])], "all")
     with pytest.raises(StudyError, match=r"moves sac of L4-L5 by 1\d\d mm, more than 100"):
         module.move(found, [row_of("L4-L5", "sac", [0, -135, 0])])
+    assert module.move(None, []) == (None, [])
+    with pytest.raises(StudyError, match=r"moves sac of L4-L5 .*no landmarks.*take the row out"):
+        module.move(None, [row_of("L4-L5", "sac", [0, 0, 0])])
 
 
 def test_table_survives_writing(tmp_path):

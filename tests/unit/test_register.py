@@ -278,6 +278,17 @@ def test_adapter_leaves_a_refused_bridge_out(monkeypatch, tmp_path, bridge, stat
     assert names["posed"] is False
 
 
+def test_adapter_looks_along_the_spine_only_in_the_moving_frame(monkeypatch, tmp_path):
+    monkeypatch.setattr("mrsynth.job.run", lambda *_: None)
+    script = Path(__file__).parents[2] / "workflow/scripts/register.py"
+    adapter = runpy.run_path(str(script), {"snakemake": None})
+    record = tmp_path / "landmarks.json"
+    record.write_text('{"discs": []}')
+    assert adapter["spine_of"](str(record), "moving") == {"discs": []}
+    assert adapter["spine_of"](str(record), "fixed") == {}
+    assert adapter["spine_of"]([], "moving") == {}
+
+
 GOOD = {"mi": 0.5, "overlap": 0.9, "rival": 0.3, "repeat_mm": 0.4, "peak": 1.0}
 
 

@@ -258,7 +258,7 @@ def adapted(tmp_path_factory, right, confusion):
         rule="register",
         input=Names(stacks=folder / "stacks", record_in=record_in, landmarks=landmarks),
         output=Names(transform=outputs["tfm"], record=outputs["json"], figure=outputs["png"]),
-        params=SimpleNamespace(cfg=QUICK | {"fixed": "target"}),
+        params=SimpleNamespace(cfg=QUICK | {"fixed": "target", "landmarks_frame": "moving"}),
         wildcards=Names(subject="ABCDEFGH", task="lumbar"),
         resources=SimpleNamespace(),
         log=[str(out / "sub-ABCDEFGH.log")],

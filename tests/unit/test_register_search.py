@@ -86,6 +86,18 @@ def test_scan_values_are_those_of_the_shifted_poses(ct, mr):
     assert np.corrcoef(exact, found.values)[0, 1] > 0.9
 
 
+def test_shifts_without_any_overlap_are_no_poses(monkeypatch, ct, mr):
+    """A chunk that holds nothing else must not end the scan."""
+    settings = Settings.read(QUICK | {"search_mm": [150, 0, 0]})
+    pair = Pair([Picture(mr, settings)], [0], Picture(ct, settings), settings)
+    side = pair.coarse().sides()[0]
+    centre = search.centre_of((side,))
+    monkeypatch.setattr(start, "CHUNK", 1)
+    found = start.scan(side.groups[0], side.moving, [np.eye(3)], [centre], settings, 0.3)
+    assert 0 < len(found.poses) < 31
+    assert np.allclose(found.poses[0], np.eye(4), atol=1e-9)
+
+
 def test_peaks_of_a_scan_keep_their_distance():
     poses = np.array([rigid([0, 0, turn], [x, 0, 0]) for turn in (0, 60) for x in (0, 5, 40)])
     found = start.Scan(poses, np.arange(6.0)[::-1])

@@ -183,6 +183,10 @@ def test_slices_that_stand_for_no_disc(tmp_path):
         [stack], [stack], pick([stack], slices="all"), None, None, None, {}, {}, slices="all"
     )
     assert len(made.content["views"]) == 24
+    assert made.content["stacks"] == 1
+    nothing = pick([stack], slices="all").assign(status="out")
+    unseen = card([stack], [stack], nothing, None, None, None, {}, {}, slices="all")
+    assert unseen.content["views"] == []
     assert made.content["registration"] is None
     assert "sagittal" not in made.content
     empty = pd.DataFrame([{"name": "L4-L5", "status": "out", "code": "NO_SLICE"}]).reindex(

@@ -94,6 +94,15 @@ def test_a_block_is_a_copy():
         ({"window": {"target": {"lower_percentile": 99.9}}}, ["window.target.lower_percentile"]),
         ({"window": {"target": {"method": "window"}}}, ["window.target.method", "MR"]),
         ({"cohort": {"test": 0.6, "validation": 0.4}}, ["cohort.test", "nobody"]),
+        ({"train": {"objective": "unpaired"}}, ["gan", "train.unpaired", "pick.slices", "'pairs'"]),
+        (
+            {
+                "train": {"objective": "mrgan"},
+                "pick": {"slices": "midsagittal"},
+                "pack": {"crop": "none"},
+            },
+            ["train.unpaired", "midsagittal", "'all'"],
+        ),
     ],
 )
 def test_mistakes_name_the_key(changes, words):
@@ -101,6 +110,18 @@ def test_mistakes_name_the_key(changes, words):
         load(**changes)
     for word in words:
         assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train": {"objective": "unpaired", "unpaired": "pairs"}},
+        {"train": {"objective": "mrgan", "unpaired": "all"}},
+        {"train": {"objective": "unpaired"}, "pick": {"slices": "all"}, "pack": {"crop": "none"}},
+    ],
+)
+def test_pools_are_fine_where_their_slices_can_be_picked(changes):
+    assert load(**changes).tasks == ["lumbar"]
 
 
 def test_missing_key_is_named():
@@ -165,6 +186,14 @@ def test_missing_volumes_are_named_and_their_sheet_counts(tmp_path):
     changed = study.tree_key(loaded, made="")
     (tmp_path / "bids/sub-1_ct.nii").write_text("x")
     assert study.tree_key(loaded, made="") != changed
+
+
+def test_a_sheet_in_another_encoding_has_a_key_all_the_same(tmp_path):
+    sheet = tmp_path / "cohort.tsv"
+    loaded = load(sheet=str(sheet))
+    before = study.cohort_key(loaded)
+    sheet.write_bytes("subject\treason\nA\tgrün\n".encode("latin-1"))
+    assert study.cohort_key(loaded) != before
 
 
 @pytest.mark.parametrize("path", sorted((Path(__file__).parents[2] / "config").rglob("*.yaml")))

@@ -205,13 +205,16 @@ def test_other_data_are_another_training(tmp_path, monkeypatch):
         trainer.train(_pack(6), None, tmp_path, resume="strict", **TINY)
 
 
-@pytest.mark.parametrize(("weights", "anew"), [("best", True), ("last", False)])
-def test_other_validation_data_choose_another_best(tmp_path, monkeypatch, weights, anew):
+@pytest.mark.parametrize(
+    ("weights", "patience", "anew"), [("best", 0, True), ("last", 0, False), ("last", 9, True)]
+)
+def test_other_validation_data_choose_another_best(tmp_path, monkeypatch, weights, patience, anew):
+    """Or another end, where a validation decides that."""
     with monkeypatch.context() as patch:
         _interrupt_at(patch, 6)
         with pytest.raises(SystemExit):
-            _train(tmp_path, weights=weights)
-    cfg = {**TINY, "weights": weights, "resume": "strict"}
+            _train(tmp_path, weights=weights, patience=patience)
+    cfg = {**TINY, "weights": weights, "patience": patience, "resume": "strict"}
     if anew:
         with pytest.raises(checkpoint.StateMismatchError, match="validation"):
             trainer.train(_pack(), _pack(3, seed=2), tmp_path, **cfg)

@@ -12,6 +12,7 @@ from mrsynth.verdicts import (
     REVIEW_COLUMNS,
     apply_review,
     check_review,
+    check_stacks,
     check_usable,
     idle_rows,
     moves,
@@ -43,7 +44,7 @@ def judged(*rows, task="t2"):
 
 def test_people_outrank_the_registration():
     rows = judged(
-        ("AAAAAAAA", "t2", "02", "accepted", "ah", "edges fit"),
+        ("AAAAAAAA", "t2", "02", "review", "ah", "edges fit"),
         ("AAAAAAAA", "t2", "", "failed", "ah", "wrong level"),
         ("AAAAAAAA", "t2", "01", "accepted", "AH", "after all"),
         ("BBBBBBBB", "t2", "", "review", "ah", ""),
@@ -53,7 +54,7 @@ def test_people_outrank_the_registration():
     (first, second, third), log = apply_review(
         [before, crop("accepted", "accepted"), None], ["AAAAAAAA", "BBBBBBBB", "C"], rows
     )
-    assert first["verdict"].tolist() == ["accepted", "failed"]
+    assert first["verdict"].tolist() == ["accepted", "review"]
     assert second["verdict"].tolist() == ["review", "review"]
     assert third is None
     assert before["verdict"].tolist() == ["review", "review"]
@@ -71,6 +72,15 @@ def test_between_readers_the_strictest_holds_until_they_agree():
         ]
     agreed = judged(first, second, ("AAAAAAAA", "t2", "1", "accepted", "ah", "seen again"))
     assert {row["verdict"] for row in agreed} == {"accepted"}
+
+
+@pytest.mark.parametrize("one", ["accepted", "failed"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_readers_row_about_the_stack_outranks_his_row_about_all_in_any_order(one, order):
+    other = "failed" if one == "accepted" else "accepted"
+    rows = [("AAAAAAAA", "t2", "1", one, "ah", ""), ("AAAAAAAA", "t2", "", other, "AH", "")]
+    words = {row["stack"]: row["verdict"] for row in judged(*rows[::order])}
+    assert words == {0: other, 1: one}
 
 
 def test_only_what_a_row_says_changes_the_settings():
@@ -240,8 +250,17 @@ def test_rows_that_can_do_nothing_are_told_with_their_lines(tmp_path):
     first, second, third, fourth = idle_rows(review(*fine, *idle, MOVED), tmp_path)
     assert "line 7: verdict is 'accepted', but the registration found no pose for stack 2" in first
     assert "line 8: verdict is" in second
-    assert "line 9: stack is '3'; the subject has 1, 2" in third
+    assert "line 9: stack is '3', but sub-AAAAAAAA has 2 in task 't2'; correct" in third
     assert "line 10: disc is 'L4-L5'; `locate` found L3-L4, disc-2" in fourth
+
+
+def test_a_verdict_on_a_stack_that_is_not_there_is_an_error():
+    rows = review(GOOD, (*GOOD[:2], "3", *GOOD[3:]), (*GOOD[:2], "", *GOOD[3:]), MOVED)
+    check_stacks(rows, "t2", {"AAAAAAAA": 3, "BBBBBBBB": 1})
+    check_stacks(rows, "t1", {"AAAAAAAA": 1})
+    check_stacks(rows, "t2", {"AAAAAAAA": 0})
+    with pytest.raises(StudyError, match=r"line 3: stack is '3', but sub-AAAAAAAA has 2 .*correct"):
+        check_stacks(rows, "t2", {"AAAAAAAA": 2})
 
 
 def test_names_are_compared_with_the_study():

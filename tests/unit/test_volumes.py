@@ -157,6 +157,32 @@ def test_links_join_labels_with_patient_ids(tree, dicom_writer):
     assert len(found.series) == 7
 
 
+def two_trees(tmp_path, label: str) -> list[Path]:
+    """Two data sets with one image each, of the same label."""
+    roots = [tmp_path / "first", tmp_path / "second"]
+    for root, suffix in zip(roots, ("ct", "T2w"), strict=True):
+        root.mkdir()
+        sitk.WriteImage(image(), str(root / f"sub-{label}_{suffix}.nii.gz"))
+    return roots
+
+
+def test_one_label_in_two_data_sets_is_no_person(tmp_path):
+    roots = two_trees(tmp_path, "01")
+    with pytest.raises(StudyError, match=r"person '01' occurs below .*first and .*second"):
+        scan(*roots)
+    assert scan(*roots, links={"01": "one"}).series["subject"].nunique() == 1
+    parted = lines(tmp_path, line("sub-01_T2w.nii.gz", "second-01"))
+    assert scan(*roots, sheet=parted).series["subject"].nunique() == 2
+    joined = lines(tmp_path, line("sub-01_T2w.nii.gz", "01"))
+    assert scan(*roots, sheet=joined).series["subject"].nunique() == 1
+
+
+def test_a_label_that_may_be_a_name_is_not_quoted(tmp_path):
+    with pytest.raises(StudyError, match=r"person \(not shown") as caught:
+        scan(*two_trees(tmp_path, "meier"))
+    assert "meier" not in str(caught.value)
+
+
 def test_days_of_a_sheet_do_not_mix_with_dates_of_headers(tmp_path, dicom_writer):
     dicom_writer.stack(range(4))
     root = tmp_path / "tree"
@@ -200,7 +226,7 @@ def test_mistakes_in_the_sheet_are_told_by_line_without_names(tmp_path, row, sai
 def test_unknown_columns_and_double_lines_are_told(tmp_path):
     path = tmp_path / "volumes.tsv"
     path.write_text("path\tsubjct\na\tb\n")
-    with pytest.raises(StudyError, match="subjct"):
+    with pytest.raises(StudyError, match="column 2 is unknown"):
         volumes.read_sheet(path)
     root = tmp_path / "tree"
     root.mkdir()

@@ -27,7 +27,7 @@ def test_cells_are_stripped_and_missing_columns_empty(tmp_path):
 
 def test_errors_name_the_line_of_the_file(tmp_path):
     text = "# mine\nsubject\tsplit\n\n# he is in\nAAAAAAAA\ttest\nAAAAAAAA\tnobody\n"
-    with pytest.raises(StudyError, match="line 6: split 'nobody'"):
+    with pytest.raises(StudyError, match="line 6: split"):
         wishes.check(sheet(tmp_path, text), SERIES, TASKS)
 
 
@@ -35,7 +35,7 @@ def test_errors_name_the_line_of_the_file(tmp_path):
     ("text", "words"),
     [
         ("subject,split\nAAAAAAAA,test\n", "separated by tabs"),
-        ("subject\tsplt\n", "columns 'splt'"),
+        ("subject\tsplt\n", r"column 2 \(not shown"),
         ("split\ntest\n", "without subject"),
         ("subject\tsplit\tsplit\n", "twice"),
         ("subject\nAAAAAAAA\ttest\n", "line 2, has 2 cells"),
@@ -51,6 +51,25 @@ def test_other_encodings_are_refused(tmp_path):
     (tmp_path / "cohort.tsv").write_bytes("subject\treason\nA\tgrün\n".encode("latin-1"))
     with pytest.raises(StudyError, match="UTF-8"):
         wishes.read_sheet(tmp_path / "cohort.tsv")
+
+
+@pytest.mark.parametrize("cell", ["subject", "task", "split", "exclude", "interval_days"])
+def test_names_in_small_letters_are_not_quoted(tmp_path, cell):
+    cells = {"subject": "AAAAAAAA", cell: "meier-hans"}
+    text = "\t".join(cells) + "\n" + "\t".join(cells.values()) + "\n"
+    with pytest.raises(StudyError, match=rf"line 2: {cell} \(not shown") as caught:
+        wishes.check(sheet(tmp_path, text), SERIES, TASKS)
+    assert "meier" not in str(caught.value)
+    with pytest.raises(StudyError, match="column 2") as caught:
+        sheet(tmp_path, "subject\tmeier\n")
+    assert "meier" not in str(caught.value)
+
+
+def test_known_words_in_the_wrong_column_are_quoted(tmp_path):
+    with pytest.raises(StudyError, match="split 't' is none"):
+        wishes.check(sheet(tmp_path, "subject\tsplit\nAAAAAAAA\tt\n"), SERIES, TASKS)
+    with pytest.raises(StudyError, match="subject 'BBBBBBBB' is not in"):
+        wishes.check(sheet(tmp_path, "subject\nBBBBBBBB\n"), SERIES, TASKS)
 
 
 @pytest.mark.parametrize("days", ["--3", "1.5", "-", "two"])

@@ -18,8 +18,6 @@ import yaml
 from canary import WORD, Marker, Search
 from mrsynth import phantom, pseudonym, study
 
-pytestmark = pytest.mark.xdist_group("canary")
-
 ROOT = Path(__file__).parents[2]
 EXPORT = f"{WORD} export"
 PERSONS = ("one", "two", "three")
@@ -140,6 +138,7 @@ def _tag(keyword: str, vr: str) -> bytes:
 DECIMALS = ("SliceThickness", "KVP", "RescaleSlope", "ImagePositionPatient", "PixelSpacing")
 INTEGERS = ("InstanceNumber", "AcquisitionNumber", "SeriesNumber", "EchoTrainLength")
 SPOIL = {
+    "gap": lambda dataset: setattr(dataset, "Modality", WORD.upper()),
     "padding": _as_text("PixelPaddingValue"),
     "decimals": _as_text(*DECIMALS),
     "integers": _as_text(*INTEGERS),

@@ -4,10 +4,7 @@ import shutil
 from pathlib import Path
 
 import pydicom
-import pytest
 from pydicom.uid import generate_uid
-
-pytestmark = pytest.mark.xdist_group("workflow")
 
 TABLES = ("cohort", "candidates")
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID")

@@ -4,8 +4,6 @@ import shutil
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 
 @pytest.mark.parametrize(
     ("old", "new", "words"),

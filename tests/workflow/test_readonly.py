@@ -19,8 +19,6 @@ import yaml
 
 from dicommake import Grid, Maker
 
-pytestmark = pytest.mark.xdist_group("canary")
-
 ROOT = Path(__file__).parents[2]
 EXPORT = "export"
 

@@ -7,10 +7,6 @@ import os
 import shutil
 from pathlib import Path
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("workflow")
-
 AFTER_TRAIN = {"train", "synthesize", "evaluate", "summarize", "plot", "conclude"}
 AFTER_PACK = {"pack"} | AFTER_TRAIN
 SHOWN = {"show", "review"}
@@ -105,7 +101,7 @@ def test_new_scans_in_a_users_tree(finished, fresh, tmp_path):
     before = rows(tmp_path)
     assert "Nothing to be done" in study.snakemake("cohort").stderr
     shutil.copytree(made[-1], tmp_path / "export" / made[-1].name)
-    assert "the DICOM tree changed" in study.plan()
+    assert "the input tree changed" in study.plan()
     assert set(study.executed("cohort")) == {"index", "cohort"}
     after = rows(tmp_path)
     assert len(after) == len(before) + 1

@@ -18,7 +18,6 @@ from mrsynth.verdicts import read_review
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 pytestmark = [
-    pytest.mark.xdist_group("workflow"),
     pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="no chromium with chromium-driver"),
 ]
 
@@ -56,7 +55,13 @@ class Page:
         self.one("#reader").send_keys(initials + "\n")
 
     def go(self, subject: str) -> None:
-        self.one(f'#list button[data-subject="{subject}"]').click()
+        """Click on a subject; the list may just be drawn anew, so that a button gets stale."""
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        button = f'#list button[data-subject="{subject}"]'
+        wait = WebDriverWait(self.driver, 10, ignored_exceptions=[StaleElementReferenceException])
+        wait.until(lambda driver: self.one(button).click() is None)
 
     def drag(self, selector: str, right: int, down: int) -> None:
         from selenium.webdriver import ActionChains

@@ -3,13 +3,10 @@
 import tarfile
 
 import numpy as np
-import pytest
 import SimpleITK as sitk
 import yaml
 
 from mrsynth import pseudonym
-
-pytestmark = pytest.mark.xdist_group("workflow")
 
 STUDY = {
     "dicom": [],

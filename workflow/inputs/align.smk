@@ -111,8 +111,11 @@ def register_mask(w, side):
 
 
 def register_settings(w):
-    """Settings of `register` with the fixed side of the pair; the mask files are already in its inputs."""
-    block = STUDY.block("register", w.task) | {"fixed": STUDY.task(w.task)["fixed"]}
+    """Settings of `register` with the fixed side of the pair and the landmarks' frame; the mask files are already in its inputs."""
+    block = STUDY.block("register", w.task) | {
+        "fixed": STUDY.task(w.task)["fixed"],
+        "landmarks_frame": landmarks_frame(w.task, w.subject),
+    }
     return {key: value for key, value in block.items() if key != "mask_files"}
 
 

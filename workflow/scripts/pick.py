@@ -13,7 +13,7 @@ def work(job_):
     landmarks, matrices, known = None, None, {}
     if job_.input.get("landmarks"):
         landmarks = Landmarks.from_dict(job.read_json(job_.input.landmarks))
-        landmarks, moved = move(landmarks, moved, cfg["slices"])
+    landmarks, moved = move(landmarks, moved, cfg["slices"])
     if job_.input.get("registration"):
         registration = job.read_json(job_.input.registration)
         matrices = matrices_of(registration, len(stacks))

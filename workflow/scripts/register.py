@@ -20,6 +20,11 @@ def usable_bridge(job_) -> tuple[str | None, str]:
     return path, "used"
 
 
+def spine_of(landmarks, frame: str) -> dict:
+    """The landmarks' record where it is in the moving image's frame, as `register` needs it."""
+    return job.read_json(landmarks) if landmarks and frame == "moving" else {}
+
+
 def mask(job_, side):
     """The user's mask of a side, where there is one."""
     path = job_.input.get(f"{side}_mask")
@@ -28,7 +33,7 @@ def mask(job_, side):
 
 def work(job_):
     cfg = dict(job_.cfg)
-    side = cfg.pop("fixed")
+    side, frame = cfg.pop("fixed"), cfg.pop("landmarks_frame")
     stacks = read_stacks(job_.input.stacks, side)
     moving = read_stacks(job_.input.stacks, "source" if side == "target" else "target")
     if len(moving) != 1:
@@ -37,8 +42,7 @@ def work(job_):
             f"the moving image holds {len(moving)} stacks; only one volume can be moved.",
             "Swap the task's `fixed` side, or choose a series of one stack.",
         )
-    landmarks = job_.input.get("landmarks")
-    spine = job.read_json(landmarks) if landmarks and side == "target" else {}
+    spine = spine_of(job_.input.get("landmarks"), frame)
     sides = (side, "source" if side == "target" else "target")
     cfg |= {"roi": region(spine), "aim": aim(spine), "masks": tuple(mask(job_, s) for s in sides)}
     bridge, bridged = usable_bridge(job_)

@@ -4,7 +4,7 @@ from mrsynth import job
 from mrsynth.agreement import agreement, write_agreement
 from mrsynth.review import entries, page, stacks_of, write_page
 from mrsynth.show import read_card
-from mrsynth.verdicts import no_review, read_review, resolve
+from mrsynth.verdicts import check_stacks, no_review, read_review, resolve
 
 
 def work(job_):
@@ -15,7 +15,9 @@ def work(job_):
     contents = {name: card[0] if card else None for name, card in found.items()}
     records = [job.read_json(path) for path in job_.input.records]
     listed = entries(subjects, list(contents.values()), records, resolve(review, task))
-    agreed = agreement(review, task, {name: stacks_of(card) for name, card in contents.items()})
+    stacks = {name: stacks_of(card) for name, card in contents.items()}
+    check_stacks(review, task, stacks)
+    agreed = agreement(review, task, stacks)
     write_agreement(agreed, job_.output.agreement)
     cards = {name: card for name, card in found.items() if card}
     rows = agreed.astype(object).where(agreed.notna(), None).to_dict("records")

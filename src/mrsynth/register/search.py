@@ -86,9 +86,9 @@ def refine(
         sides: What the pose is measured with.
         pose: Start, 4×4.
         kind: ``rigid``, ``similarity`` (one scale more) or ``affine``.
-        stiffness: (nats, degrees, mm): a quadratic pull to the start that costs so many nats at
-            that turn or shift from it, which are also hard limits around ``pose``; rigid only. None
-            leaves the pose free.
+        stiffness: (nats, degrees, mm): a quadratic pull to ``start`` (not to ``pose``) that costs
+            so many nats at that turn or shift from it, which are also hard limits around ``pose``;
+            rigid only. None leaves the pose free.
         start: Where to begin (a rigid motion away), if not at ``pose``.
         steps: Most iterations.
         tolerance: See :data:`TOLERANCE`.

@@ -45,8 +45,9 @@ class Settings:
             stack that is held back by this, or ends farther from the whole image's pose, is marked
             ``at_limit``.
         block_shift_mm: How far a stack's centre may move, in the same way.
-        block_stiffness: Strength of the pull of a stack towards the whole image's pose, nats at
-            the limits above (stacks of few slices are weak along their normal).
+        block_stiffness: Strength of the pull of a stack towards where its level starts (the whole
+            image's pose, then the level's before), nats at the limits above, which stay around the
+            whole image's pose (stacks of few slices are weak along their normal).
         accept_restart_mm: Largest distance between the result and the ends of searches begun
             at poses turned and shifted from it (median).
         accept_inverse_mm: Largest distance between the results of the fixed image's samples alone

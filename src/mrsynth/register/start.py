@@ -185,6 +185,8 @@ def _values(flat, base, offsets, level, least) -> np.ndarray:
         joint = joint.reshape(len(part), BINS_OF_SCAN, wide)[:, :, :BINS_OF_SCAN]
         total = joint.sum(axis=(1, 2))
         fits = total >= max(least * count, 1)
+        if not fits.any():
+            continue
         joint, total = joint[fits], total[fits]
         value = _terms(joint.reshape(len(joint), -1), total)
         value -= _terms(joint.sum(1), total) + _terms(joint.sum(2), total)

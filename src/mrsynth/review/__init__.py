@@ -78,9 +78,8 @@ def entries(
 
 
 def stacks_of(card: dict | None) -> int:
-    """How many stacks of a subject there are to judge."""
-    judged = (card or {}).get("registration")
-    return len(judged["stacks"]) if judged else 0
+    """How many stacks of a subject there are to judge, registered or not; none of a refused one."""
+    return card["stacks"] if card else 0
 
 
 def page(

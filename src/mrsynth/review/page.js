@@ -65,7 +65,13 @@ function mine() {
 function said(subject, stack) {
   const entry = (mine().judged[subject] || {})[stack];
   if (entry) return entry.verdict ? entry : null;
+  if (Number(stack) && saidAll(subject)) return null;
   return inFile(subject, stack).filter((row) => readerKey(row.reader) === readerKey(store.reader)).pop() || null;
+}
+/* A word about all stacks replaces the reader's earlier ones about single stacks. */
+function saidAll(subject) {
+  const all = (mine().judged[subject] || {})[0];
+  return Boolean(all && all.verdict);
 }
 function inFile(subject, stack) {
   if (!loaded) return [];
@@ -107,6 +113,7 @@ function judge(verdict) {
     return;
   }
   const judged = (mine().judged[current] ||= {});
+  if (chosen === 0) Object.keys(judged).forEach((stack) => delete judged[stack]);
   judged[chosen] = { verdict, reason: $("reason").value.trim(), stamp: content(current).stamp };
   tell(`${current}${chosen ? `, stack ${chosen}` : ""}: ${DONE[verdict]}.`);
   keep();
@@ -157,10 +164,12 @@ function ownRows() {
   }
   return rows;
 }
-const keyOf = (row) => [row.subject, row.task, row.stack || "", row.disc || "", row.point || "", readerKey(row.reader || "")].join("\t");
+const keyOf = (row) => [row.subject, row.task, Number(row.stack || 0), row.disc || "", row.point || "", readerKey(row.reader || "")].join("\t");
 function merged() {
   const own = ownRows(), replaced = new Set(own.map(keyOf));
-  const before = loaded ? loaded.lines.filter((row) => typeof row === "string" || !replaced.has(keyOf(row))) : [];
+  const outdated = (row) => replaced.has(keyOf(row))
+    || (row.verdict && replaced.has(keyOf({ ...row, stack: 0 })) && saidAll(row.subject));
+  const before = loaded ? loaded.lines.filter((row) => typeof row === "string" || !outdated(row)) : [];
   return [...before, ...own.filter((row) => row.disc || row.verdict)];
 }
 function tsv() {

@@ -108,8 +108,7 @@ def card(
         pixel_mm = pixel_mm * len(discs) / MANY_DISCS
     pictures: dict[str, bytes] = {}
     if slices != "discs":
-        rows = rows[rows["status"] == "picked"]
-        rows = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, MOST_VIEWS).round().astype(int))]
+        rows = _thinned(rows[rows["status"] == "picked"])
         discs = {}
     views = []
     for row in rows.to_dict("records"):
@@ -128,6 +127,7 @@ def card(
         "labels": labels or {"source": "source", "target": "target"},
         "slices": slices,
         "registration": _judged(registration, len(target)),
+        "stacks": len(target),
         "views": views,
         "unseen": [_told(row) for row in picks[picks["stack"].isna()].to_dict("records")],
         "discs": [_points(name, disc) for name, disc in discs.items()],
@@ -182,6 +182,13 @@ def read_card(path: str | Path) -> tuple[dict, dict[str, str]] | None:
     if not lines:
         return None
     return lines[0], {line["name"]: line["png"] for line in lines[1:]}
+
+
+def _thinned(rows: pd.DataFrame) -> pd.DataFrame:
+    """At most ``MOST_VIEWS`` rows, evenly spread."""
+    if len(rows) <= MOST_VIEWS:
+        return rows
+    return rows.iloc[np.linspace(0, len(rows) - 1, MOST_VIEWS).round().astype(int)]
 
 
 def _middle(disc: Disc) -> np.ndarray:
