@@ -50,9 +50,7 @@ def read_sheet(path: str | Path) -> pd.DataFrame:
     if unknown or "subject" not in columns or len(set(columns)) < len(columns):
         numbers = ", ".join(str(columns.index(name) + 1) for name in unknown)
         said = (
-            f"column {numbers} {NOT_SHOWN} is unknown"
-            if unknown
-            else "columns without subject, or twice"
+            f"column {numbers} {NOT_SHOWN} is unknown" if unknown else "without subject, or twice"
         )
         raise StudyError(
             f"'{path}': {said} in the first line; known are {', '.join(COLUMNS)}, separated by tabs"

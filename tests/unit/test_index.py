@@ -120,7 +120,13 @@ def test_identities_and_texts_stay_out_of_the_public_tables(dicom_writer):
     names = (
         *("PatientID", "PatientName", "SeriesDescription", "ProtocolName", "SequenceName"),
         *("StationName", "StudyID", "InstitutionName", "Manufacturer", "ManufacturerModelName"),
-        *("ConvolutionKernel", "ContrastBolusAgent", "AccessionNumber", "PatientComments"),
+        *(
+            "ConvolutionKernel",
+            "ContrastBolusAgent",
+            "Modality",
+            "AccessionNumber",
+            "PatientComments",
+        ),
     )
     dicom_writer.stack(
         range(4), modality="CT", **{name: f"Canary{i}" for i, name in enumerate(names)}
