@@ -129,12 +129,12 @@ def launch(
         (place / "arguments.json").write_text(json.dumps({**arguments, "folder": str(folder)}))
         with device.reserve(arguments["device"], count) as locks:
             cards = list(locks.items()) or [(None, None)] * count
-            code = _wait([_start(place, n, count, *cards[n]) for n in range(count)])
+            status = _wait([_start(place, n, count, *cards[n]) for n in range(count)])
         told = [path.read_text() for path in sorted(place.glob("error-*.txt"))]
-    if code not in (0, INTERRUPTED) and any(told):
+    if status not in (0, INTERRUPTED) and any(told):
         raise StudyError(next(filter(None, told)))
-    if code:
-        raise SystemExit(code)
+    if status:
+        raise SystemExit(status)
     return json.loads((folder / "options.json").read_text())
 
 
