@@ -88,3 +88,39 @@ def cycle_loss(source, target, made) -> torch.Tensor:
     """Mean absolute difference after both ways round, summed over the two directions."""
     there = functional.l1_loss(made["source_again"], source.float())
     return there + functional.l1_loss(made["target_again"], target.float())
+
+
+class Circular:
+    """What objectives around a :class:`Cycle` owe the training loop besides their step.
+
+    Attributes:
+        cycle: The unpaired side, with its pools.
+        players: Its networks and optimisers.
+    """
+
+    cycle: Cycle
+    players: Players
+
+    def networks(self) -> dict[str, torch.nn.Module]:
+        """Both generators, then both discriminators."""
+        return self.players.members
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """One Adam per network, of the same name."""
+        return self.players.optimizers
+
+    def describe(self) -> dict:
+        """Parameter counts and receptive fields."""
+        return self.players.describe()
+
+    def extra_state(self) -> dict:
+        """The pools of past images."""
+        return self.cycle.extra_state()
+
+    def load_extra_state(self, state: dict) -> None:
+        """Go on with the pools of a checkpoint."""
+        self.cycle.load_extra_state(state)
+
+    def check_size(self, height: int, width: int) -> None:
+        """Raise ``StudyError`` if the discriminators have more strides than the image bears."""
+        self.networks()["target_discriminator"].check_size(height, width)

@@ -3,11 +3,11 @@
 import torch
 
 from mrsynth.models import networks
-from mrsynth.models.cycle import DISCRIMINATORS, GENERATORS, Cycle, cycle_loss
+from mrsynth.models.cycle import DISCRIMINATORS, GENERATORS, Circular, Cycle, cycle_loss
 from mrsynth.models.losses import adversarial, masked_l1
 
 
-class Objective:
+class Objective(Circular):
     """Two GANs on images, two on pairs, λ·(four cycles), γ·L1 in both directions.
 
     The images are judged by least squares, the pairs by the log-likelihood; a discriminator has a
@@ -34,14 +34,6 @@ class Objective:
         self.lambda_l1 = settings["lambda_l1"]
         self.paired_cycle = settings["paired_cycle"]
         self.generator = self.players.members["generator"]
-
-    def networks(self) -> dict[str, torch.nn.Module]:
-        """Both generators, then both discriminators."""
-        return self.players.members
-
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam per network, of the same name."""
-        return self.players.optimizers
 
     def step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One update of the generators, then one of the discriminators, on both kinds of data.
@@ -100,19 +92,3 @@ class Objective:
                 adversarial(true, True, self.gan_loss) + adversarial(false, False, self.gan_loss)
             )
         return terms
-
-    def describe(self) -> dict:
-        """Parameter counts and receptive fields."""
-        return self.players.describe()
-
-    def extra_state(self) -> dict:
-        """The pools of past images."""
-        return self.cycle.extra_state()
-
-    def load_extra_state(self, state: dict) -> None:
-        """Go on with the pools of a checkpoint."""
-        self.cycle.load_extra_state(state)
-
-    def check_size(self, height: int, width: int) -> None:
-        """Raise ``StudyError`` if the discriminators have more strides than the image bears."""
-        self.networks()["target_discriminator"].check_size(height, width)

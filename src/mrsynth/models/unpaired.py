@@ -3,10 +3,10 @@
 import torch
 
 from mrsynth.models import networks
-from mrsynth.models.cycle import DISCRIMINATORS, GENERATORS, Cycle
+from mrsynth.models.cycle import DISCRIMINATORS, GENERATORS, Circular, Cycle
 
 
-class Objective:
+class Objective(Circular):
     """min over both generators, max over both discriminators of two GANs + λ·cycle.
 
     Source and target of a batch belong to nobody in common; nothing compares them.
@@ -29,14 +29,6 @@ class Objective:
         self.precision = precision
         self.generator = self.players.members["generator"]
 
-    def networks(self) -> dict[str, torch.nn.Module]:
-        """Both generators, then both discriminators."""
-        return self.players.members
-
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One Adam per network, of the same name."""
-        return self.players.optimizers
-
     def step(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """One update of the generators, then one of the discriminators.
 
@@ -56,19 +48,3 @@ class Objective:
         judged = self.cycle.discriminator_terms(source, target, made)
         players.descend(DISCRIMINATORS, sum(judged.values()))
         return {name: value.detach() for name, value in {**terms, **judged}.items()}
-
-    def describe(self) -> dict:
-        """Parameter counts and receptive fields."""
-        return self.players.describe()
-
-    def extra_state(self) -> dict:
-        """The pools of past images."""
-        return self.cycle.extra_state()
-
-    def load_extra_state(self, state: dict) -> None:
-        """Go on with the pools of a checkpoint."""
-        self.cycle.load_extra_state(state)
-
-    def check_size(self, height: int, width: int) -> None:
-        """Raise ``StudyError`` if the discriminators have more strides than the image bears."""
-        self.networks()["target_discriminator"].check_size(height, width)
